@@ -1,0 +1,21 @@
+"""The text of /metrics: what all workers of a service have counted, added up."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+def exposition(*more: Collector) -> bytes:
+    """Read the files of PROMETHEUS_MULTIPROC_DIR, and `more`, into Prometheus's text format.
+
+    Raises ValueError where that folder is not set or missing.
+    """
+    registry = CollectorRegistry()
+    for collector in more:
+        registry.register(collector)
+    MultiProcessCollector(registry)
+    return generate_latest(registry)

@@ -1,0 +1,98 @@
+"""What only the gunicorn master can see: its workers, which of them are busy, and the backlog.
+
+The backlog of a listening socket is asked of the socket itself (TCP_INFO): of /proc/net/tcp the
+whole would have to be read, a line for each connection of the host, at the service's expense.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.registry import Collector
+
+#: The gauge of metrics.py, which opens files where it is imported.
+_IN_PROGRESS: Final = "http_requests_in_progress"
+#: struct tcp_info: eight bytes, then 32-bit numbers. Of a socket that listens, the fifth of them
+#: (tcpi_unacked) is the number of connections not yet accepted, the sixth (tcpi_sacked) the most.
+_TCP_INFO: Final = struct.Struct("=8x4x4x4x4xII")
+
+
+class Listener(Protocol):
+    """A listening socket as gunicorn wraps it."""
+
+    sock: socket.socket
+
+
+class Arbiter(Protocol):
+    """The part of gunicorn's master that is looked at."""
+
+    WORKERS: dict[int, object]
+    LISTENERS: list[Listener]
+
+
+class MasterCollector(Collector):
+    """Looks at the master at each scrape; nothing is done for it in the request path."""
+
+    def __init__(self, arbiter: Arbiter, folder: Path) -> None:
+        self._arbiter = arbiter
+        self._folder = folder
+
+    def describe(self) -> list[Metric]:
+        """Say nothing beforehand: there are no workers yet."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Give workers and backlog as of now."""
+        pids = list(self._arbiter.WORKERS)
+        busy = sum(in_progress(self._folder, pid) > 0 for pid in pids)
+        yield GaugeMetricFamily("service_workers", "Worker processes.", value=len(pids))
+        yield GaugeMetricFamily(
+            "service_workers_busy", "Workers with a request under way.", value=busy
+        )
+        found = backlog(listener.sock for listener in self._arbiter.LISTENERS)
+        if found is None:
+            return
+        waiting, most = found
+        yield GaugeMetricFamily(
+            "service_listen_backlog_connections",
+            "Connections that no worker has accepted yet.",
+            value=waiting,
+        )
+        yield GaugeMetricFamily(
+            "service_listen_backlog_max_connections",
+            "Connections that may wait to be accepted.",
+            value=most,
+        )
+
+
+def in_progress(folder: Path, pid: int) -> float:
+    """Return the requests that one worker has under way; 0 before its first request."""
+    path = folder / f"gauge_livesum_{pid}.db"
+    try:
+        values = list(MmapedDict.read_all_values_from_file(str(path)))
+    except FileNotFoundError:
+        return 0
+    return sum(value for key, value, *_ in values if f'"{_IN_PROGRESS}"' in key)
+
+
+def backlog(sockets: Iterable[socket.socket]) -> tuple[int, int] | None:
+    """Return how many connections wait to be accepted and how many may, of all sockets together.
+
+    None where the kernel does not say.
+    """
+    waiting = most = 0
+    for listening in sockets:
+        try:
+            info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        except OSError:
+            return None
+        found = _TCP_INFO.unpack(info)
+        waiting, most = waiting + found[0], most + found[1]
+    return waiting, most

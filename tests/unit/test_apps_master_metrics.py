@@ -1,0 +1,50 @@
+"""What the gunicorn master sees: busy workers and the backlog of a real socket."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+
+from apps.common.master_metrics import backlog, in_progress
+
+
+def test_backlog_counts_connections_that_nobody_accepted() -> None:
+    """The kernel's own count: three of at most five, then two."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(5)
+        assert backlog([listening]) == (0, 5)
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(listening.getsockname()))
+        assert backlog([listening]) == (3, 5)
+        stack.enter_context(listening.accept()[0])
+        assert backlog([listening]) == (2, 5)
+
+
+def test_backlog_adds_up_several_sockets() -> None:
+    with socket.socket() as one, socket.socket() as other:
+        for listening in (one, other):
+            listening.bind(("127.0.0.1", 0))
+            listening.listen(4)
+        assert backlog([one, other]) == (0, 8)
+
+
+def test_backlog_of_no_tcp_socket_is_unknown() -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        assert backlog([listening]) is None
+
+
+def test_in_progress_reads_a_workers_own_file(tmp_path: Path) -> None:
+    values = MmapedDict(str(tmp_path / "gauge_livesum_17.db"))
+    for name, value in (("http_requests_in_progress", 2.0), ("other", 5.0)):
+        values.write_value(mmap_key(name, name, [], [], "help"), value, 0.0)
+    values.close()
+    assert in_progress(tmp_path, 17) == 2
+
+
+def test_in_progress_of_a_worker_without_a_request_is_none_yet(tmp_path: Path) -> None:
+    assert in_progress(tmp_path, 17) == 0
