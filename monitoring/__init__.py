@@ -1,0 +1,1 @@
+"""What is watched and how: signals, recording rules, Prometheus, and Poolscope's own exporter."""

@@ -1,0 +1,77 @@
+"""Pieces of PromQL that several signals are made of."""
+
+from __future__ import annotations
+
+from monitoring.signal import SCRAPE_INTERVAL_S, WINDOW_S
+
+W = f"[{WINDOW_S['service']}s]"  # also Locust's and Poolscope's exporter's
+SLOW_W = f"[{WINDOW_S['postgres']}s]"
+LOAD_HANDLERS = '{handler=~"/benchmark/.*"}'
+LOAD_FAILURES = '{handler=~"/benchmark/.*", status=~"5.."}'
+DATABASE = '{datname="poolscope"}'
+#: The console is a database of its own, and this exporter a client of it.
+POOLED = '{database="poolscope"}'
+HOST_CORES = 'count(node_cpu_seconds_total{mode="idle"})'
+
+
+def rate(metric: str, selector: str = "", window: str = W) -> str:
+    """Return the increase per second of a counter, all of its series together."""
+    return f"sum(rate({metric}{selector}{window}))"
+
+
+def ratio(above: str, below: str) -> str:
+    """Return a quotient that has no series while its divisor is 0, rather than NaN."""
+    return f"{above} / ({below} > 0)"
+
+
+def mean(histogram: str, selector: str = "") -> str:
+    """Return the mean of what was observed in the window."""
+    return ratio(rate(f"{histogram}_sum", selector), rate(f"{histogram}_count", selector))
+
+
+def quantile(q: float, histogram: str, selector: str = "") -> str:
+    """Return a quantile of what was observed in the window."""
+    # Without observations the quantile is NaN, and NaN >= 0 is false: no series.
+    return f"histogram_quantile({q}, sum by (le) (rate({histogram}_bucket{selector}{W}))) >= 0"
+
+
+def cpu_share(services: str, single_threaded: bool = False) -> str:
+    """Return CPU use of services over their limit; without a limit it is the host's cores.
+
+    PgBouncer runs in one thread: above one core, its limit is that core.
+    """
+    name = f'{{name=~"{services}"}}'
+    limit = (
+        f"(max by (name) (container_spec_cpu_quota{name} / container_spec_cpu_period{name})"
+        f" or on(name) (0 * max by (name) (container_cpu_usage_seconds_total{name})"
+        f" + on() group_left() {HOST_CORES}))"
+    )
+    if single_threaded:
+        limit = f"clamp_max({limit}, 1)"
+    return f"sum by (name) (rate(container_cpu_usage_seconds_total{name}{W})) / on(name) {limit}"
+
+
+def throttled(services: str) -> str:
+    """Return the share of enforcement periods in which the limit ran out, by service."""
+    name = f'{{name=~"{services}"}}'
+    periods = "container_cpu_cfs_periods_total"
+    throttled = "container_cpu_cfs_throttled_periods_total"
+    return (
+        f"sum by (name) (rate({throttled}{name}{W}))"
+        f" / on(name) (sum by (name) (rate({periods}{name}{W})) > 0)"
+    )
+
+
+def cpu_mode(modes: str) -> str:
+    """Return the share of the host's CPU time that was spent in the modes."""
+    return f"{rate('node_cpu_seconds_total', f'{{{modes}}}')} / {rate('node_cpu_seconds_total')}"
+
+
+def samples_missing() -> str:
+    """Return the share of samples that are not there, by job, for each scrape interval."""
+    parts = []
+    for interval in sorted(set(SCRAPE_INTERVAL_S.values())):
+        jobs = "|".join(sorted(job for job, s in SCRAPE_INTERVAL_S.items() if s == interval))
+        up = f'up{{job=~"{jobs}"}}[{12 * interval}s]'
+        parts.append(f"clamp_min(1 - avg by (job) (sum_over_time({up})) / 12, 0)")
+    return " or ".join(parts)
