@@ -1,0 +1,131 @@
+"""A stack left running for manual use: `make up`, `down`, `status`, `logs`."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import psutil
+from rich.console import Console
+
+from lab.errors import ConfigError
+from lab.files import write_atomic
+from lab.settings import Settings
+from lab.stack import project, select
+from lab.stack.base import Endpoints, Moment, Stack, Story
+from lab.stack.home import Home
+from lab.stack.native import clean_up
+from lab.stack.process import recorded, tail
+
+STATE = "up.json"
+
+
+def up(home: Home, settings: Settings, asked_for: set[str], console: Console) -> None:
+    """Start the stack, print where it answers, and leave it running."""
+    refuse_if_up(home)
+    stack = select.open_stack(home, settings, asked_for, console, detached=True)
+    try:
+        stack.prepare(settings)
+        prepared = settings.db_prepared
+        if prepared == "auto":
+            prepared = "on" if stack.facts().pgbouncer_prepares else "off"
+        endpoints = stack.start(settings.model_copy(update={"db_prepared": prepared}))
+        _announce(stack, settings)
+        lines = _lines(settings, endpoints)
+        write_atomic(home.run / STATE, json.dumps(lines))
+    except BaseException:
+        stack.stop()
+        raise
+    _print(lines, console)
+    console.print("`make down` ends it")
+
+
+def _announce(stack: Stack, s: Settings) -> None:
+    """Say what runs, as a run does of its cells: dashboards choose by framework and route."""
+    cell_id = f"{s.framework}-{s.route}"
+    labels = {"run_id": "up", "cell_id": cell_id, "framework": s.framework, "route": s.route}
+    stack.announce(labels)
+    stack.publish(Story((Moment("up", cell_id, "cell_start", time.time()),)))
+
+
+def _lines(s: Settings, endpoints: Endpoints) -> list[tuple[str, str]]:
+    lines = [(f"{s.framework} ({s.route})", f"{endpoints.service}/benchmark/{s.scenario}")]
+    lines += [("metrics", url) for job, url in endpoints.metrics.items() if job != "locust"]
+    if endpoints.prometheus:
+        lines.append(("prometheus", endpoints.prometheus))
+    if endpoints.grafana:
+        lines.append(("grafana", f"{endpoints.grafana}/d/poolscope-overview"))
+    for name, address in (("postgres", endpoints.postgres), ("pgbouncer", endpoints.pgbouncer)):
+        if address:
+            lines.append((name, f"{address[0]}:{address[1]}"))
+    return lines
+
+
+def _print(lines: list[tuple[str, str]], console: Console) -> None:
+    for name, where in lines:
+        console.print(f"{name:<20} {where}", highlight=False)
+
+
+def is_up(home: Home) -> bool:
+    """Return whether a stack that `make up` started still runs."""
+    if not (home.run / STATE).is_file():
+        return False
+    return any(alive for _, _, alive in recorded(home.run)) or bool(project.running(home))
+
+
+def refuse_if_up(home: Home) -> None:
+    """Raise ConfigError while a stack of `make up` runs."""
+    if is_up(home):
+        raise ConfigError("the stack of `make up` is running; end it with `make down` first")
+
+
+def down(home: Home, console: Console) -> None:
+    """End what runs; harmless where nothing does."""
+    ended = [*clean_up(home), *project.take_down(home)]
+    (home.run / STATE).unlink(missing_ok=True)
+    console.print(f"ended {', '.join(ended)}" if ended else "nothing was running", highlight=False)
+
+
+def status(home: Home, console: Console) -> None:
+    """Print each server, its process, CPU time and memory, and the addresses of `make up`."""
+    servers = recorded(home.run) if home.run.is_dir() else []
+    running = [(name, pid) for name, pid, alive in servers if alive]
+    containers = project.running(home)
+    if not running and not containers:
+        console.print("nothing is running; `make up` starts one service with its monitoring")
+        return
+    for name, pid in running:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        memory = sum(p.memory_info().rss for p in family) / 2**20
+        console.print(
+            f"{name:<20} process {pid:<8} {len(family):>3} processes {memory:>7.0f} MB",
+            highlight=False,
+        )
+    for name, state in containers.items():
+        console.print(f"{name:<20} container {state}", highlight=False)
+    if (home.run / STATE).is_file():
+        _print(json.loads((home.run / STATE).read_text()), console)
+
+
+def logs(home: Home, service: str | None, lines: str, console: Console) -> None:
+    """Print the end of one server's log, or of all; raise ConfigError for an unknown one."""
+    if not lines.isdigit() or not int(lines):
+        raise ConfigError(f"LINES={lines} is not allowed; allowed: a whole number above 0")
+    found = {path.stem: tail(path, int(lines)) for path in sorted(home.run.glob("*.log"))}
+    if project.recorded(home):
+        found |= project.logs_of(home.name, int(lines))
+    if service is not None and service not in found:
+        known = ", ".join(found) or "none yet"
+        raise ConfigError(f"no log of {service!r}; logs: {known}")
+    for name, text in found.items():
+        if service in (None, name):
+            console.rule(name)
+            console.print(text, highlight=False, markup=False)
+
+
+def forget(home: Home) -> None:
+    """Remove data and logs, and the volumes of the compose stack where it ever ran."""
+    home.reset()
+    if project.has_volumes(home):
+        project.remove_volumes(home)

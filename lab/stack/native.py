@@ -1,0 +1,357 @@
+"""The native stack: the same servers as ordinary processes, without Docker and without root."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+
+from lab.config import memory_size
+from lab.errors import ServiceError
+from lab.files import write_atomic
+from lab.interrupts import shielded
+from lab.load import generator_processes, locust_command, locust_environment
+from lab.paths import ROOT
+from lab.settings import Settings
+from lab.stack import grafana, limits, monitoring, provision, servers, toolchain
+from lab.stack.base import Endpoints, Pgbench, StackFacts, Story
+from lab.stack.home import Home
+from lab.stack.ports import allocate, free
+from lab.stack.process import Command, Process, end_recorded, tail
+from lab.stack.ready import wait_until
+
+log = logging.getLogger(__name__)
+
+READY_S = 30
+
+
+class NativeStack:
+    """See Stack. `detached` servers outlive this process (`make up`)."""
+
+    name = "native"
+
+    def __init__(self, home: Home, ports: dict[str, int], *, detached: bool = False) -> None:
+        self.home = home
+        self.ports = ports
+        self._detached = detached
+        self._processes: dict[str, Process] = {}
+        self._postgres_key: tuple[Any, ...] = ()
+        self._provision_key: tuple[Any, ...] = ()
+        self._provisioned = False
+        self._cell: dict[str, str] | None = None
+        self._story = Story()
+        self._caps: dict[str, tuple[float, int | None]] = {}
+        self.limits = limits.detect(home.name)
+        self.tools: toolchain.Toolchain | None = None
+        self.grafana = grafana.find()
+
+    @classmethod
+    def open(
+        cls, home: Home, settings: Settings, asked_for: set[str], *, detached: bool = False
+    ) -> NativeStack:
+        """Take free ports, and return a stack that runs nothing."""
+        return cls(home, allocate(settings, asked_for), detached=detached)
+
+    # --- the contract ---------------------------------------------------------------------------
+
+    def prepare(self, settings: Settings) -> None:
+        """See Stack."""
+        self.home.run.mkdir(parents=True, exist_ok=True)
+        for old in self.home.run.glob("*.log"):
+            old.unlink()
+        self.tools = toolchain.ensure(self.home.toolchain)
+        settings = self._placed(settings)
+        provision.initialise(self.tools, self.home, settings)
+        self._postgres(settings)
+        self._provision(settings)
+
+    def start_database(self, settings: Settings) -> Endpoints:
+        """See Stack."""
+        settings = self._placed(settings)
+        for name in (*servers.APPS, "pgbouncer"):
+            self._stop(name)
+        self._postgres(settings)
+        self._provision(settings)
+        if settings.route == "pgbouncer":
+            self._pgbouncer(settings)
+        self._limit(settings)
+        return self._endpoints(settings)
+
+    def monitor(self, settings: Settings) -> Endpoints:
+        """See Stack."""
+        settings = self._placed(settings)
+        if settings.monitoring == "on":
+            self._monitor(settings)
+        return self._endpoints(settings)
+
+    def kill_database(self) -> float:
+        """See Stack."""
+        return self._processes["postgres"].kill()
+
+    def start(self, settings: Settings) -> Endpoints:
+        """See Stack."""
+        self.start_database(settings)
+        settings = self._placed(settings)
+        self._service(settings)
+        if settings.monitoring == "on":
+            self._monitor(settings)
+        else:
+            for name in (*monitoring.NAMES, grafana.NAME):
+                self._stop(name)
+        self._limit(settings)
+        return self._endpoints(settings)
+
+    def ended(self) -> tuple[str, ...]:
+        """See Stack."""
+        gone = (name for name, process in self._processes.items() if not process.alive())
+        # Nothing measured needs Grafana; the load's end is the load's to notice.
+        return tuple(name for name in gone if name not in (grafana.NAME, "locust"))
+
+    def announce(self, cell: dict[str, str] | None) -> None:
+        """See Stack."""
+        self._cell = cell
+        self._write_state()
+
+    def publish(self, story: Story) -> None:
+        """See Stack."""
+        self._story = story
+        self._write_state()
+
+    def load(self, settings: Settings, folder: Path, bound_s: float) -> Process:
+        """See Stack."""
+        settings = self._placed(settings)
+        args = locust_command(
+            sys.executable,
+            ROOT / "loadtest" / "locustfile.py",
+            f"http://{servers.HOST}:{getattr(settings, servers.APPS[settings.framework])}",
+            settings.users,
+            settings.spawn_rate,
+            bound_s,
+            stop_timeout_s=75,
+            csv_prefix=folder / "locust",
+            processes=generator_processes(settings),
+            master_port=settings.locust_master_port,
+        )
+        env = locust_environment(
+            settings.scenario, folder, settings.locust_metrics_port, servers.base_env(self.home)
+        )
+        command = Command("locust", args, env, ROOT, stop_timeout_s=90)
+        # A generator that is held back is a fault to recognise: the gate rejects what it measures.
+        return self._run(command, limited=settings.generator_cpus > 0)
+
+    def pgbench(self) -> Pgbench:
+        """See Stack."""
+        assert self.tools is not None
+        return Pgbench(
+            command=[str(self.tools.programs["pgbench"])],
+            env=self.tools.env("pgbench"),
+            folder=str(ROOT / "database" / "pgbench"),
+            addresses={
+                "direct": (servers.HOST, self.ports["postgres_port"]),
+                "pgbouncer": (servers.HOST, self.ports["pgbouncer_port"]),
+            },
+        )
+
+    def facts(self) -> StackFacts:
+        """See Stack."""
+        assert self.tools is not None
+        versions = {name: self.tools.version(name) for name in self.tools.programs}
+        return StackFacts(
+            name=self.name,
+            versions=versions,
+            limits=self.limits.kind,
+            limits_reason=self.limits.reason,
+            pgbouncer_prepares=self._pgbouncer_version() >= servers.PREPARES_FROM,
+        )
+
+    def tails(self) -> dict[str, str]:
+        """See Stack."""
+        logs = sorted(self.home.run.glob("*.log"))
+        return {path.stem: text for path in logs if (text := tail(path, 200))}
+
+    def stop(self) -> None:
+        """See Stack."""
+        with shielded():
+            for name in reversed(list(self._processes)):
+                self._stop(name)
+            self.limits.clear()
+
+    # --- the parts ------------------------------------------------------------------------------
+
+    def _placed(self, settings: Settings) -> Settings:
+        return settings.model_copy(update=self.ports)
+
+    def _endpoints(self, s: Settings) -> Endpoints:
+        shown = grafana.url(s) if grafana.NAME in self._processes else None
+        return replace(servers.endpoints(s), grafana=shown)
+
+    def _run(self, command: Command, *, limited: bool = True) -> Process:
+        """Start a server; a limited one in a group of its own, whose limits come once it is ready.
+
+        Starting (imports, recovery) is not what is measured, and would take a limited service many
+        times as long.
+        """
+        with shielded():
+            group = self.limits.group(command.name) if limited else None
+            process = Process(command, self.home.run, group, detached=self._detached)
+            self._processes[command.name] = process
+        return process
+
+    def _ready(self, name: str, what: str, check: Callable[[], None]) -> None:
+        process = self._processes[name]
+        wait_until(
+            check,
+            what,
+            READY_S,
+            alive=process.alive,
+            tail=process.tail,
+            errors=(OSError, psycopg.Error, httpx.HTTPError),
+        )
+
+    def _stop(self, name: str) -> None:
+        process = self._processes.pop(name, None)
+        if process is not None:
+            self._caps.pop(name, None)
+            process.stop()
+
+    def _postgres(self, s: Settings) -> None:
+        """Start PostgreSQL, again where settings differ that it reads at its start only."""
+        assert self.tools is not None
+        key = tuple(v for n, v in s.public().items() if n.startswith("POSTGRES_"))
+        key = (*key, s.pgbouncer_auth_type)
+        running = self._processes.get("postgres")
+        if running is not None and running.alive() and key == self._postgres_key:
+            return
+        self._stop("postgres")
+        command = servers.postgres(self.tools, self.home, s)
+        for name in ("postgresql.conf", "pg_hba.conf"):
+            self.home.own(self.home.run / name, command.user)
+        self._run(command)
+        self._ready("postgres", f"postgres on {servers.HOST}:{s.postgres_port}",
+                    lambda: servers.postgres_answers(s))  # fmt: skip
+        self._postgres_key, self._provision_key = key, ()
+
+    def _provision(self, s: Settings) -> None:
+        """Make database, roles, secrets and data right where the settings ask for others."""
+        key = provision.key(s)
+        if key == self._provision_key:
+            return
+        self._uncap("postgres")  # loading is set-up, and not what is limited
+        lines = provision.run(self.home, s)
+        log.log(logging.DEBUG if self._provisioned else logging.INFO, "\n".join(lines))
+        self._provision_key, self._provisioned = key, True
+
+    def _pgbouncer_version(self) -> tuple[int, ...]:
+        assert self.tools is not None
+        return tuple(int(part) for part in self.tools.version("pgbouncer").split("."))
+
+    def _pgbouncer(self, s: Settings) -> None:
+        assert self.tools is not None
+        if not free(s.pgbouncer_port):
+            # With so_reuseport it would share the port with another PgBouncer, without a word.
+            raise ServiceError(
+                f"{servers.HOST}:{s.pgbouncer_port} (PGBOUNCER_PORT) was taken by another program "
+                "in the meantime; start again"
+            )
+        command = servers.pgbouncer(self.tools, self.home, s, self._pgbouncer_version())
+        self.home.own(self.home.run / "pgbouncer.ini", command.user)
+        self._run(command)
+        self._ready("pgbouncer", f"pgbouncer on {servers.HOST}:{s.pgbouncer_port}",
+                    lambda: servers.pgbouncer_answers(s))  # fmt: skip
+
+    def _service(self, s: Settings) -> None:
+        self._run(servers.service(self.home, s))
+        port = getattr(s, servers.APPS[s.framework])
+        url = f"http://{servers.HOST}:{port}/healthz"
+        self._ready(s.framework, f"{s.framework} on {servers.HOST}:{port}",
+                    lambda: servers.http_answers(url))  # fmt: skip
+
+    def _monitor(self, s: Settings) -> None:
+        """Start Prometheus and the exporters where they do not run yet."""
+        assert self.tools is not None
+        self._write_state()
+        for command, url in monitoring.commands(self.tools, self.home, s):
+            running = self._processes.get(command.name)
+            if running is not None and running.alive():
+                continue
+            started = time.time()
+            self._run(command, limited=False)
+            self._ready(command.name, command.name, partial(servers.http_answers, url))
+            if command.name == "prometheus":
+                jobs = ["poolscope", *(["service"] if s.metrics == "on" else [])]
+                base = f"http://{servers.HOST}:{s.prometheus_port}"
+                check = partial(servers.prometheus_scrapes, base, jobs, started)
+                self._ready(command.name, "prometheus's first scrapes", check)
+        if self.grafana is not None and grafana.NAME not in self._processes:
+            self._grafana(self.grafana, s)
+
+    def _grafana(self, found: grafana.Grafana, s: Settings) -> None:
+        """Start Grafana; it is no part of what is measured, so a run goes on without it."""
+        process = self._run(grafana.command(found, self.home, s), limited=False)
+        where = grafana.url(s)
+        try:
+            wait_until(
+                partial(servers.http_answers, f"{where}/api/health"),
+                f"grafana on {where}",
+                grafana.READY_S,
+                alive=process.alive,
+                tail=process.tail,
+                errors=(OSError, httpx.HTTPError),
+            )
+        except ServiceError as error:
+            log.warning("no dashboards: %s", error)
+            self._stop(grafana.NAME)
+            self.grafana = None
+
+    def _limit(self, s: Settings) -> None:
+        """Set the limits of the settings, and tell the exporter where to read their use."""
+        wanted: dict[str, tuple[float, int | None]] = {
+            "postgres": (s.db_cpus, memory_size(s.db_memory)),
+            "pgbouncer": (s.pgbouncer_cpus, None),
+            s.framework: (s.app_cpus, memory_size(s.app_memory)),
+        }
+        for name, (cpus, memory) in wanted.items():
+            process = self._processes.get(name)
+            if process is not None and process.group is not None:
+                process.group.limit(cpus, memory)
+                self._caps[name] = (cpus, memory)
+        self._write_state()
+
+    def _uncap(self, name: str) -> None:
+        group = self._processes[name].group
+        if group is not None:
+            group.limit(None, None)
+            self._caps.pop(name, None)
+
+    def _write_state(self) -> None:
+        """Write what Poolscope's exporter reads at every scrape."""
+        services = {}
+        for name in ("postgres", "pgbouncer", *servers.APPS):
+            process = self._processes.get(name)
+            if process is None:
+                continue
+            cpus, memory = self._caps.get(name, (None, None))
+            services[name] = {
+                "pid": process.pid,
+                "cgroup": process.group.paths(process.pid) if process.group else None,
+                "cpus": cpus,
+                "memory_bytes": memory,
+            }
+        state = {"services": services, "cell": self._cell, **self._story.state()}
+        write_atomic(self.home.run / "state.json", json.dumps(state, indent=1))
+
+
+def clean_up(home: Home) -> list[str]:
+    """End the recorded processes of this home and remove its groups; return the names ended."""
+    ended = end_recorded(home.run) if home.run.is_dir() else []
+    limits.detect(home.name).clear()
+    return ended
