@@ -1,0 +1,218 @@
+"""What the database can give at most: pgbench sends a scenario's statement without any service."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from lab.errors import ServiceError
+from lab.settings import Scenario, Settings
+from lab.stack.base import Pgbench
+
+CLIENTS = 20
+SLEEPERS = 100
+#: Connections that are left to the superuser, the exporters and the instrument.
+RESERVED = 8
+#: Beyond the measured time: connecting, and the last transactions of a throttled database.
+GRACE_S = 30
+TAIL_LINES = 5
+
+Protocol = Literal["simple", "prepared"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A database behind a route: PostgreSQL itself, or PgBouncer."""
+
+    route: str
+    database: str
+    user: str
+    password: str
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """Pgbench's result for a scenario.
+
+    Tps and latency are None where they could not be measured, with `reason`.
+    `connects`: each transaction opened a connection of its own (then the latency contains it, and
+    `connect_ms` is its mean). `duration_s` is pgbench's own, without connecting.
+    """
+
+    scenario: Scenario
+    route: str
+    protocol: Protocol
+    clients: int
+    tps: float | None
+    latency_ms: float | None
+    connects: bool
+    duration_s: float
+    connect_ms: float | None = None
+    reason: str | None = None
+
+
+def measure(
+    pgbench: Pgbench,
+    target: Target,
+    protocol: Protocol,
+    settings: Settings,
+    *,
+    clients: int | None = None,
+    duration_s: int = 3,
+    connects: bool = False,
+    prepared_supported: bool = True,
+) -> Ceiling:
+    """Run pgbench against a target and return its ceiling; ServiceError where pgbench fails.
+
+    The settings say which scenario, its parameters and, where `clients` does not, how many clients.
+
+    `prepared_supported` says whether statements can be prepared on this route: a PgBouncer before
+    1.21, or with max_prepared_statements=0, cannot in transaction mode. Then nothing is run.
+    """
+    clients = clients or clients_for(settings)
+    if protocol == "prepared" and not prepared_supported:
+        reason = f"{target.route} cannot carry prepared statements in transaction pooling"
+        return Ceiling(
+            settings.scenario, target.route, protocol, clients, None, None, connects, 0.0,
+            reason=reason,
+        )  # fmt: skip
+    host, port = pgbench.addresses[target.route]
+    output = _run(
+        command(pgbench, target, protocol, settings, clients, duration_s, connects),
+        environment(target, pgbench.env),
+        f"pgbench ({protocol}, {target.route}) on {host}:{port}",
+        duration_s + GRACE_S,
+    )
+    return parse(output, settings.scenario, target.route, protocol, connects)
+
+
+def clients_for(s: Settings) -> int:
+    """Return how many clients find a scenario's ceiling, as far as PostgreSQL lets them in.
+
+    Sleepers use nothing, so it takes many. Of those that update one row, one waits while one
+    works, and every further one makes PostgreSQL's queue dearer (measured: 20 clients got less
+    than a service with 16 connections). A few heavy statements use up all CPU, and more of them
+    would only be unfinished at the end.
+    """
+    own = {
+        "slow-query": SLEEPERS,
+        "hot-row": min(CLIENTS, 2 * s.hot_rows),
+        "heavy": min(CLIENTS, 2 + 2 * math.ceil(s.db_cpus)),
+    }
+    wanted = own.get(s.scenario, CLIENTS)
+    return max(1, min(wanted, s.postgres_max_connections - RESERVED))
+
+
+def variables(s: Settings) -> dict[str, object]:
+    """Return the variables of the scripts."""
+    return {
+        "users": s.seed_users,
+        "posts": s.seed_posts,
+        "hot_rows": s.hot_rows,
+        "seconds": s.slow_query_ms / 1000,
+    }
+
+
+def command(
+    pgbench: Pgbench,
+    target: Target,
+    protocol: Protocol,
+    settings: Settings,
+    clients: int,
+    duration_s: int,
+    connects: bool,
+) -> list[str]:
+    """Give pgbench's command line; the password is not in it."""
+    host, port = pgbench.addresses[target.route]
+    return [
+        *(*pgbench.command, "--no-vacuum", f"--protocol={protocol}", f"--client={clients}"),
+        *("--jobs=1", f"--time={duration_s}", f"--file={pgbench.folder}/{settings.scenario}.sql"),
+        *(f"--define={name}={value}" for name, value in variables(settings).items()),
+        *(["--connect"] if connects else []),
+        *(f"--host={host}", f"--port={port}", f"--username={target.user}"),
+        target.database,
+    ]
+
+
+def environment(target: Target, base: Mapping[str, str]) -> dict[str, str]:
+    """Give pgbench's environment: `base` without libpq's variables, plus password and language."""
+    kept = {n: v for n, v in base.items() if not n.startswith("PG") or n.startswith("PGBOUNCER_")}
+    password = {"PGPASSWORD": target.password, "PGCONNECT_TIMEOUT": "10", "PGSSLMODE": "disable"}
+    return {**kept, **password, "LC_ALL": "C", "LANGUAGE": "C"}
+
+
+def parse(
+    output: str, scenario: Scenario, route: str, protocol: Protocol, connects: bool
+) -> Ceiling:
+    """Read pgbench's report (versions 10 to 17); ServiceError where a figure is not in it."""
+    found = _figures(output)
+    tps_kept = found.get("excluding") or found.get("without")
+    tps = found.get("including") if connects else tps_kept
+    # First, since pgbench then prints neither latency nor tps.
+    if found.get("transactions") == 0:
+        raise ServiceError(f"pgbench finished no transaction through {route}: {_tail(output)}")
+    if tps is None or "latency" not in found or "clients" not in found:
+        raise ServiceError(f"pgbench's report was not understood: {_tail(output)}")
+    return Ceiling(
+        scenario=scenario,
+        route=route,
+        protocol=protocol,
+        clients=int(found["clients"]),
+        tps=tps,
+        latency_ms=found["latency"],
+        connects=connects,
+        duration_s=found.get("duration", 0.0),
+        connect_ms=found.get("connect"),
+    )
+
+
+_NUMBER = r"([\d.]+)"
+_PATTERNS = {
+    "clients": rf"^number of clients: {_NUMBER}",
+    "transactions": rf"^number of transactions actually processed: {_NUMBER}",
+    "duration": rf"^duration: {_NUMBER} s",
+    "latency": rf"^latency average(?: =|:) {_NUMBER} ms",
+    "connect": rf"^average connection time = {_NUMBER} ms",
+    # Before version 14 both were printed: "(including connections establishing)" and "(excluding".
+    "including": rf"^tps = {_NUMBER} \(including",
+    "excluding": rf"^tps = {_NUMBER} \(excluding",
+    "without": rf"^tps = {_NUMBER} \(without",
+}
+
+
+def _figures(output: str) -> dict[str, float]:
+    matches = {name: re.search(p, output, re.MULTILINE) for name, p in _PATTERNS.items()}
+    return {name: float(match[1]) for name, match in matches.items() if match}
+
+
+def _run(args: list[str], env: dict[str, str], what: str, timeout_s: float) -> str:
+    try:
+        done = subprocess.run(
+            args,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except OSError as error:
+        raise ServiceError(f"{what} could not be started: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ServiceError(f"{what} not done after {timeout_s:g} s") from error
+    # Also where only some clients were aborted: the figures are then of fewer clients.
+    if done.returncode != 0:
+        raise ServiceError(f"{what} ended with code {done.returncode}: {_tail(done.stdout)}")
+    return done.stdout
+
+
+def _tail(output: str) -> str:
+    """Give the first error, else the end: each client repeats the same error."""
+    lines = [line for line in output.splitlines() if line]
+    errors = [line for line in lines if "error" in line.lower()]
+    return " | ".join(errors[:1] or lines[-TAIL_LINES:])
