@@ -1,0 +1,1 @@
+"""Container images without pulling one: Debian's packages over a debootstrap base."""
