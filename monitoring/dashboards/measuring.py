@@ -1,0 +1,137 @@
+"""Is the measuring itself healthy: scrapes, gaps, the generator, the host."""
+
+from __future__ import annotations
+
+from monitoring.dashboards.panel import Dashboard, Panel, Query, Row, limits, lines, of_signal
+from monitoring.signals import BY_NAME
+
+
+def _plain(name: str, legend: str) -> Query:
+    """Return a signal's query whatever cell runs: the instrument is not a cell's."""
+    item = BY_NAME[name]
+    return Query(item.record, legend, due=item.due)
+
+
+SCRAPES = Row(
+    "Scrapes",
+    (
+        Panel(
+            "stat",
+            "Targets",
+            "1: the last scrape of the job succeeded. 0: it has no data now. Runbook:"
+            " monitoring/runbooks/exporter-down.md.",
+            (_plain("exporter_up", "{{job}}"),),
+            steps=limits("exporter_up"),
+            options={"graphMode": "none", "colorMode": "background", "textMode": "value_and_name"},
+        ),
+        Panel(
+            "stat",
+            "Collectors of Poolscope's exporter",
+            "1: the collector had all of its figures. 0: some are missing, and its log says which;"
+            " pgbouncer is 0 where PgBouncer does not run.",
+            (_plain("collector_up", "{{collector}}"),),
+            steps=limits("collector_up"),
+            options={"graphMode": "none", "colorMode": "background", "textMode": "value_and_name"},
+        ),
+        lines(
+            "Missing samples",
+            "Share of the last twelve scrapes that failed or did not happen. Above 0 within a"
+            " window, the cell is rejected. Runbook: monitoring/runbooks/samples-missing.md.",
+            _plain("samples_missing_ratio", "{{job}}"),
+            unit="percentunit",
+            max=1,
+            steps=limits("samples_missing_ratio"),
+        ),
+        lines(
+            "Scrape duration",
+            "Above the job's interval of 2 or 5 s, scrapes are lost.",
+            _plain("scrape_duration_seconds", "{{job}}"),
+            unit="s",
+        ),
+        lines(
+            "Duration by collector",
+            "Inside Poolscope's exporter. postgres or pgbouncer high: that server is slow to answer"
+            " even to its monitoring.",
+            _plain("collector_duration_seconds", "{{collector}}"),
+            unit="s",
+        ),
+        lines(
+            "Recording rules",
+            "How long one evaluation of all rules takes; it has to stay far below its interval of"
+            " 2 s.",
+            _plain("rules_duration_seconds", "all rules"),
+            unit="s",
+        ),
+    ),
+)
+
+GENERATOR = Row(
+    "Load generator",
+    (
+        lines(
+            "CPU of the busiest process",
+            "Over one core. Near 1 the generator measures itself; above the line a cell is"
+            " rejected. Runbook: monitoring/runbooks/load-generator-or-host.md.",
+            _plain("generator_cpu_ratio", "busiest process"),
+            unit="percentunit",
+            steps=limits("generator_cpu_ratio"),
+        ),
+        lines(
+            "Little's law",
+            "Requests per second times mean latency over users. Near 1: every user always waits"
+            " for an answer. Below: the generator loses time between requests. During a ramp it"
+            " is off by nature.",
+            _plain("littles_law_ratio", "X R / N"),
+            steps=limits("littles_law_ratio"),
+            max=1.2,
+        ),
+        lines(
+            "Counted by client and by server",
+            "They lie on each other; their totals over a cell may differ by 0.5% at most.",
+            _plain("client_requests_per_second", "client"),
+            _plain("server_requests_per_second", "server"),
+            unit="reqps",
+        ),
+    ),
+)
+
+HOST = Row(
+    "Host",
+    (
+        lines(
+            "CPU of the host",
+            "All cores together. Near 1 services, generator and database take CPU from each other,"
+            " and limits mean little.",
+            _plain("host_cpu_busy_ratio", "busy"),
+            unit="percentunit",
+            max=1,
+        ),
+        of_signal(
+            "timeseries",
+            "Steal",
+            "CPU that the hypervisor gave to other machines. Above 1% a cell is rejected: its"
+            " figures are of the neighbours.",
+            "host_cpu_steal_ratio",
+        ),
+        lines(
+            "CPU of the instrument",
+            "In cores: what the exporters, Prometheus and the generator take of this host.",
+            _plain("instrument_cpu_cores", "{{job}}"),
+            stack=True,
+        ),
+        lines(
+            "Load of the host",
+            "Processes that run or want to, on average over a minute. Above the number of cores,"
+            " something waits.",
+            _plain("host_load", "load"),
+        ),
+    ),
+)
+
+MONITORING = Dashboard(
+    "poolscope-monitoring",
+    "Poolscope: monitoring",
+    "Whether the measuring can be trusted: no gaps, a generator with CPU to spare, a host that is"
+    " ours alone.",
+    (SCRAPES, GENERATOR, HOST),
+)
