@@ -1,0 +1,200 @@
+"""`make watch`: the dashboards in a browser, following the Prometheus of a running stack.
+
+A server on loopback that answers GET only: the page, and `data/<uid>?from&to`. A page of another
+site cannot read it: nothing is allowed across origins, and a request whose Host is not this
+server's own (DNS rebinding) is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from rich.console import Console
+
+from lab import page
+from lab.errors import ConfigError, LabError, ServiceError
+from lab.snapshot import dashboards as pages
+from lab.snapshot import view
+from lab.snapshot.dashboards import Dashboard
+from lab.snapshot.evaluate import Evaluator, span
+from lab.snapshot.frames import DashboardData
+from lab.stack.home import Home
+from lab.stack.ports import free
+from lab.stack.running import prometheus_of
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+PORT = 9300
+INTERVAL_S = 5
+#: Longest stretch of time that one answer covers.
+LONGEST_S = 7 * 86_400
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks for; None: the port that is free, the Prometheus that runs."""
+
+    port: int | None = None
+    prometheus: str | None = None
+
+
+def wanted(options: Mapping[str, str]) -> Wanted:
+    """Return what the command's words ask for; raise ConfigError for what cannot be."""
+    port = options.get("PORT")
+    if port is not None and not (port.isdigit() and 1 <= int(port) <= 65535):
+        raise ConfigError(f"PORT={port} is not allowed; allowed: 1 to 65535")
+    url = options.get("PROMETHEUS_URL") or os.environ.get("PROMETHEUS_URL") or None
+    if url and not re.match(r"https?://[^/]", url):
+        raise ConfigError(f"PROMETHEUS_URL={url} is not allowed; allowed: http://host:port")
+    return Wanted(None if port is None else int(port), url.rstrip("/") if url else None)
+
+
+class Source:
+    """The Prometheus to ask: the given one, or whichever the lab runs now."""
+
+    def __init__(self, home: Home, given: str | None) -> None:
+        self._home = home
+        self._given = given
+        self._lock = threading.Lock()
+        self._evaluator: Evaluator | None = None
+        self.url: str | None = None
+
+    def find(self) -> Evaluator:
+        """Return an evaluator; raise ServiceError where no Prometheus runs."""
+        with self._lock:
+            url = self._given or prometheus_of(self._home)
+            if url is None:
+                raise ServiceError("no Prometheus runs; `make up` or `make bench` starts one")
+            if self._evaluator is None or url != self.url:
+                # The old one may still be in use by another request: it closes with the program.
+                self._evaluator, self.url = Evaluator(url), url
+            return self._evaluator
+
+
+class Server(ThreadingHTTPServer):
+    """Knows the dashboards and where their data comes from."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, source: Source) -> None:
+        super().__init__((HOST, port), Handler)
+        self.source = source
+        self.dashboards = {d.uid: d for d in pages.load()}
+        self.names = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
+        self.page = _page(list(self.dashboards.values())).encode()
+
+    def data(self, uid: str, query: str) -> dict[str, Any]:
+        """Return a dashboard with its data; raises LabError and ValueError (a bad stretch)."""
+        asked = parse_qs(query)
+        start, end = (float(asked.get(name, ["nan"])[0]) for name in ("from", "to"))
+        if not 0 <= end - LONGEST_S <= start < end:
+            raise ValueError("from and to have to be Unix seconds, at most a week apart")
+        dashboard = self.dashboards[uid]
+        over = span(start, end)
+        found = self.source.find().evaluate([dashboard], over, {})
+        return view.dashboard(dashboard, found[uid], over)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request; anything but GET is refused by the base class."""
+
+    server: Server
+    server_version = "poolscope"
+    sys_version = ""
+    protocol_version = "HTTP/1.1"
+    #: Seconds until an idle connection is given up.
+    timeout = 60
+
+    def do_GET(self) -> None:
+        """Answer the page or a dashboard's data."""
+        if self.headers.get("Host") not in self.server.names:
+            self._json(HTTPStatus.FORBIDDEN, {"error": "another host's name"})
+            return
+        parts = urlsplit(self.path)
+        if parts.path == "/":
+            self._answer(HTTPStatus.OK, "text/html; charset=utf-8", self.server.page)
+        elif (uid := unquote(parts.path).removeprefix("/data/")) in self.server.dashboards:
+            self._data(uid, parts.query)
+        else:
+            self._json(HTTPStatus.NOT_FOUND, {"error": "not here"})
+
+    def _data(self, uid: str, query: str) -> None:
+        try:
+            self._json(HTTPStatus.OK, self.server.data(uid, query))
+        except ValueError as error:
+            self._json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+        except LabError as error:
+            self._json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)})
+
+    def _json(self, status: HTTPStatus, content: Mapping[str, Any]) -> None:
+        text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+        self._answer(status, "application/json", text.encode())
+
+    def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": len(body)}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep requests out of the terminal, unless asked for."""
+        log.debug(format, *args)
+
+
+def watch(home: Home, asked: Wanted, console: Console) -> None:
+    """Serve until a signal ends it; raise ConfigError where the port cannot be had."""
+    source = Source(home, asked.prometheus)
+    with open_server(asked, source) as server:
+        console.print(f"http://{HOST}:{server.server_port}/", highlight=False)
+        try:
+            source.find()
+            console.print(f"following Prometheus at {source.url}; Ctrl-C ends it", highlight=False)
+        except ServiceError as error:
+            console.print(f"{error}; the page waits for it, Ctrl-C ends it", highlight=False)
+        server.serve_forever(poll_interval=0.2)
+
+
+def open_server(asked: Wanted, source: Source) -> Server:
+    """Return a listening server, on the asked port or on the next free one."""
+    port = asked.port or PORT
+    if asked.port is None:
+        while not free(port):
+            port += 1
+    try:
+        return Server(port, source)
+    except OSError:
+        raise ConfigError(
+            f"PORT={port} was asked for, but {HOST}:{port} is taken; choose another or leave it out"
+        ) from None
+
+
+def _page(dashboards: list[Dashboard]) -> str:
+    """Return the page without data: it asks for it at once."""
+    over = span(0, 1)
+    empty = [view.dashboard(d, DashboardData({}), over) for d in dashboards]
+    return page.render(
+        "dashboards.html.j2",
+        "live",
+        {"name": "live", "dashboards": empty, "live": {"interval_s": INTERVAL_S}, "local": True},
+        notes=["Drag over a chart to look closer, double-click to go back."],
+        live=True,
+    )
