@@ -1,0 +1,152 @@
+"""The metric contract of each service, read where Prometheus reads it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.apps_harness import Proxy, Target, backends, service, wait_for_stopped
+
+FRAMEWORKS = ("fastapi", "flask", "django")
+CONNECTION = "db_client_connection"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_apps_metrics_follow_the_contract_with_four_workers(
+    apps_target: Target, framework: str
+) -> None:
+    with service(apps_target, framework, WORKERS=4, SLOW_QUERY_MS=1) as running:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: running.post(), range(80)))
+        for _ in range(5):
+            running.insert()
+        for method, scenario in (("POST", "hot-row"), ("GET", "slow-query"), ("GET", "heavy")):
+            assert running.ask(method, scenario).status_code == 200
+        running.client.get("/healthz")
+        running.client.get("/metrics")
+        before = httpx.get(f"http://127.0.0.1:{running.metrics_port}/other").status_code
+        get, db_test = running.value, {"handler": "/benchmark/db-test", "method": "GET"}
+        assert before == 404
+        http = "http_request_duration_seconds"
+        assert get(f"{http}_count", status="200", **db_test) == 80
+        assert get(f"{http}_count", handler="/benchmark/insert", status="201", method="POST") == 5
+        for scenario in ("hot-row", "slow-query", "heavy"):
+            assert get(f"{http}_count", handler=f"/benchmark/{scenario}", status="200") == 1
+        assert get(f"{http}_count", handler="/healthz") == 1
+        assert get(f"{http}_count", handler="/metrics") == 0
+        assert get(f"{http}_count", handler="other", status="404") == 1  # the readiness check
+        assert get(f"{http}_bucket", le="+Inf", **db_test) == 80
+        assert get("db_client_operation_duration_seconds_count", operation="select") == 82
+        assert get("db_client_operation_duration_seconds_count", operation="insert") == 5
+        assert get("db_client_operation_duration_seconds_count", operation="update") == 1
+        for part in ("wait", "use"):
+            assert get(f"{CONNECTION}_{part}_time_seconds_count", pool="default") == 89
+        opened = get(f"{CONNECTION}_create_time_seconds_count", pool="default")
+        assert 1 <= opened <= 32
+        # Each checkout of a connection that was kept; a worker may open one it does not use yet.
+        checked = get(f"{CONNECTION}_check_time_seconds_count", pool="default")
+        assert 86 - opened <= checked < 86
+        assert get(f"{CONNECTION}_count", pool="default", state="idle") == opened
+        assert get(f"{CONNECTION}_count", state="used") == 0
+        assert get(f"{CONNECTION}_timeouts_total", pool="default") == 0
+        assert get("http_requests_in_progress") == 0
+        assert get("service_workers") == 4
+        assert get("service_workers_busy") == 0
+        assert get("service_listen_backlog_connections") == 0
+        somaxconn = int(Path("/proc/sys/net/core/somaxconn").read_text())
+        assert get("service_listen_backlog_max_connections") == min(4096, somaxconn)
+        bounds = {dict(labels)["le"] for name, labels in running.samples() if "bucket" in name}
+        assert {"0.001", "30.0", "+Inf"} <= bounds
+        if framework == "django":
+            assert get("django_db_new_connections_total") == opened
+            assert get("django_db_execute_total") >= 85
+            name = "django_http_requests_latency_seconds_by_view_method_count"
+            assert get(name, view="db-test", method="GET") == 80
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_apps_count_each_connection_of_connect_per_request(
+    apps_target: Target, framework: str
+) -> None:
+    with service(apps_target, framework, DB_POOL="per-request", WORKERS=2) as running:
+        for _ in range(25):
+            running.post()
+        assert running.value(f"{CONNECTION}_create_time_seconds_count") == 25
+        assert running.value(f"{CONNECTION}_count") == 0
+
+
+@pytest.mark.parametrize("mode", ["wsgi", "async", "sync_to_async"])
+def test_apps_count_connections_of_djangos_pool_not_checkouts(
+    apps_target: Target, mode: str
+) -> None:
+    more = {"DJANGO_MODE": mode, "DB_POOL": "psycopg", "DB_POOL_SIZE": 2}
+    before = backends(apps_target)
+    with service(apps_target, "django", **more) as running:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: running.post(), range(60)))
+        opened = running.value(f"{CONNECTION}_create_time_seconds_count")
+        assert 1 <= opened <= 2
+        assert running.value("django_db_new_connections_total") == opened
+        assert running.value(f"{CONNECTION}_wait_time_seconds_count") == 60
+        assert running.value(f"{CONNECTION}_max") == 2
+        assert backends(apps_target) - before == opened
+
+
+@pytest.mark.parametrize(
+    ("framework", "pool"),
+    [("fastapi", "persistent"), ("flask", "persistent"), ("django", "psycopg")],
+)
+def test_apps_pool_wait_leaves_out_the_time_to_connect(
+    apps_target: Target, framework: str, pool: str
+) -> None:
+    proxy = Proxy(apps_target)
+    with service(proxy.target, framework, DB_POOL=pool, DB_POOL_SIZE=1) as running:
+        proxy.delay_s = 0.4
+        assert running.post().status_code == 200
+        assert running.value(f"{CONNECTION}_create_time_seconds_sum") >= 0.4
+        assert running.value(f"{CONNECTION}_wait_time_seconds_sum") < 0.1
+    proxy.down()
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_apps_metrics_off_takes_everything_out(apps_target: Target, framework: str) -> None:
+    with service(apps_target, framework, METRICS="off") as running:
+        assert running.post().status_code == 200
+        assert running.client.get("/metrics").status_code == 404
+        with pytest.raises(httpx.ConnectError):
+            running.samples()
+        assert not list(running.folder.rglob("*.db"))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_apps_metrics_survive_a_killed_worker_and_free_their_port(apps_target: Target) -> None:
+    """Counters stay, gauges of the dead go, and a new master can take the port at once."""
+    with service(apps_target, "flask", WORKERS=2) as running:
+        for _ in range(10):
+            running.post()
+        limit = 2 * 8  # of each worker, once it has begun
+        wait_for(lambda: running.value(f"{CONNECTION}_max") == limit)
+        killed = running.workers()
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: len(running.workers() - killed) == 2)
+        wait_for(lambda: running.value(f"{CONNECTION}_max") >= limit)
+        assert running.value(f"{CONNECTION}_max") == limit
+        assert running.value("http_request_duration_seconds_count", status="200") == 10
+        port = running.metrics_port
+    wait_for_stopped()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/metrics")
