@@ -94,6 +94,8 @@ def test_pgbouncer_shares_its_port_with_nobody(lab: Lab) -> None:
     """With so_reuseport it would start beside another lab's, and each would get some clients."""
     lab.start(ROUTE="direct")
     with socket.socket() as other:
+        # A PgBouncer that has just ended leaves its port with sockets in TIME_WAIT.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", lab.stack.ports["pgbouncer_port"]))
         other.listen()
