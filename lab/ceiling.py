@@ -15,6 +15,9 @@ from lab.stack.base import Pgbench
 
 CLIENTS = 20
 SLEEPERS = 100
+#: Seconds at the start that do not count. New backends fill their caches then, which on a database
+#: of 0.25 CPU took so much of three seconds that the result was anything from 424 to 715 tps.
+WARMUP_S = 1
 #: Connections that are left to the superuser, the exporters and the instrument.
 RESERVED = 8
 #: Beyond the measured time: connecting, and the last transactions of a throttled database.
@@ -40,7 +43,8 @@ class Ceiling:
 
     Tps and latency are None where they could not be measured, with `reason`.
     `connects`: each transaction opened a connection of its own (then the latency contains it, and
-    `connect_ms` is its mean). `duration_s` is pgbench's own, without connecting.
+    `connect_ms` is its mean). `duration_s` is what was measured: without connecting, and without
+    the first WARMUP_S.
     """
 
     scenario: Scenario
@@ -82,10 +86,10 @@ def measure(
         )  # fmt: skip
     host, port = pgbench.addresses[target.route]
     output = _run(
-        command(pgbench, target, protocol, settings, clients, duration_s, connects),
+        command(pgbench, target, protocol, settings, clients, WARMUP_S + duration_s, connects),
         environment(target, pgbench.env),
         f"pgbench ({protocol}, {target.route}) on {host}:{port}",
-        duration_s + GRACE_S,
+        WARMUP_S + duration_s + GRACE_S,
     )
     return parse(output, settings.scenario, target.route, protocol, connects)
 
@@ -130,7 +134,8 @@ def command(
     host, port = pgbench.addresses[target.route]
     return [
         *(*pgbench.command, "--no-vacuum", f"--protocol={protocol}", f"--client={clients}"),
-        *("--jobs=1", f"--time={duration_s}", f"--file={pgbench.folder}/{settings.scenario}.sql"),
+        *("--jobs=1", f"--time={duration_s}", f"--progress={WARMUP_S}"),
+        f"--file={pgbench.folder}/{settings.scenario}.sql",
         *(f"--define={name}={value}" for name, value in variables(settings).items()),
         *(["--connect"] if connects else []),
         *(f"--host={host}", f"--port={port}", f"--username={target.user}"),
@@ -148,33 +153,57 @@ def environment(target: Target, base: Mapping[str, str]) -> dict[str, str]:
 def parse(
     output: str, scenario: Scenario, route: str, protocol: Protocol, connects: bool
 ) -> Ceiling:
-    """Read pgbench's report (versions 10 to 17); ServiceError where a figure is not in it."""
+    """Read pgbench's report (versions 10 to 17); ServiceError where a figure is not in it.
+
+    Where it reported its progress, all up to the first such line is left out.
+    """
     found = _figures(output)
     tps_kept = found.get("excluding") or found.get("without")
     tps = found.get("including") if connects else tps_kept
     # First, since pgbench then prints neither latency nor tps.
     if found.get("transactions") == 0:
         raise ServiceError(f"pgbench finished no transaction through {route}: {_tail(output)}")
-    if tps is None or "latency" not in found or "clients" not in found:
+    if tps is None or not {"transactions", "latency", "clients"} <= found.keys():
         raise ServiceError(f"pgbench's report was not understood: {_tail(output)}")
+    steady = _Stretch(found["transactions"], found["transactions"] / tps, found["latency"])
+    if warmup := _PROGRESS.search(output):
+        length_s, rate, latency_ms = map(float, warmup.groups())
+        steady = steady.without(_Stretch(rate * length_s, length_s, latency_ms))
+    if steady.transactions < 1:
+        raise ServiceError(f"pgbench finished no transaction through {route} after its warm-up")
     return Ceiling(
         scenario=scenario,
         route=route,
         protocol=protocol,
         clients=int(found["clients"]),
-        tps=tps,
-        latency_ms=found["latency"],
+        tps=steady.transactions / steady.length_s,
+        latency_ms=steady.latency_ms,
         connects=connects,
-        duration_s=found.get("duration", 0.0),
+        duration_s=round(steady.length_s, 3),
         connect_ms=found.get("connect"),
     )
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Transactions of a length of time, and their mean latency."""
+
+    transactions: float
+    length_s: float
+    latency_ms: float
+
+    def without(self, start: _Stretch) -> _Stretch:
+        """Return what is left behind a start."""
+        left = self.transactions - start.transactions
+        spent = self.transactions * self.latency_ms - start.transactions * start.latency_ms
+        mean_ms = spent / left if left > 0 else 0.0
+        return _Stretch(left, self.length_s - start.length_s, mean_ms)
 
 
 _NUMBER = r"([\d.]+)"
 _PATTERNS = {
     "clients": rf"^number of clients: {_NUMBER}",
     "transactions": rf"^number of transactions actually processed: {_NUMBER}",
-    "duration": rf"^duration: {_NUMBER} s",
     "latency": rf"^latency average(?: =|:) {_NUMBER} ms",
     "connect": rf"^average connection time = {_NUMBER} ms",
     # Before version 14 both were printed: "(including connections establishing)" and "(excluding".
@@ -182,6 +211,7 @@ _PATTERNS = {
     "excluding": rf"^tps = {_NUMBER} \(excluding",
     "without": rf"^tps = {_NUMBER} \(without",
 }
+_PROGRESS = re.compile(rf"^progress: {_NUMBER} s, {_NUMBER} tps, lat {_NUMBER} ms", re.MULTILINE)
 
 
 def _figures(output: str) -> dict[str, float]:

@@ -39,7 +39,8 @@ def test_ceiling_of_persistent_clients(pgbench, postgres, protocol):
     assert ceiling.tps > 50
     # Little's law within pgbench itself.
     assert ceiling.tps * ceiling.latency_ms / 1000 == pytest.approx(4, rel=0.1)
-    assert (ceiling.connects, ceiling.connect_ms, ceiling.duration_s) == (False, None, 1)
+    assert (ceiling.connects, ceiling.connect_ms) == (False, None)
+    assert ceiling.duration_s == pytest.approx(1, abs=0.3)  # without the warm-up
 
 
 def test_ceiling_of_connecting_is_lower(pgbench, postgres):
