@@ -3,6 +3,8 @@
   const { element, variable, palette, faded, format } = Poolscope;
   const { drawBehind, drawLimits, nearby, timeAxis, valueAxis, bounds } = Poolscope.axes;
   const SYNC = Poolscope.SYNC = "poolscope";
+  // A click that moves a little is no selection; `zoomed` sets the scale, of all charts.
+  Poolscope.DRAG = { x: true, y: false, setScale: false, dist: 8 };
   const drawn = Poolscope.charts = new Set();
 
   class Chart {
@@ -44,14 +46,20 @@
       });
     }
 
+    // Names, and in a stack what is drawn of each: new data alone need no new chart.
+    form() {
+      return JSON.stringify(this.series.map((s) => [s.name, this.stacked && [this.adds(s), busy(s)]]));
+    }
+
     update(panel, context) {
-      const same = panel.series.length === this.panel.series.length
-        && panel.series.every((s, n) => s.name === this.panel.series[n].name);
+      const [before, kept] = [this.form(), this.series];
       Object.assign(this, { panel, context });
       this.prepare();
-      if (same && this.u) {
+      if (this.u && this.form() === before) {
+        // The legend's buttons stay, so that the focus on one does.
+        this.series.forEach((s, place) => Object.assign(s, { place, shownValue: kept[place].shownValue }));
         this.u.setData(this.data());
-        this.fillLegend();
+        this.moved(this.u);
       } else this.build();
     }
 
@@ -98,7 +106,7 @@
       this.u = new uPlot({
         ...this.size(), padding: [8, other ? 4 : 24, 0, 0], legend: { show: false },
         cursor: {
-          sync: { key: SYNC, setSeries: false }, drag: { x: true, y: false, setScale: true },
+          sync: { key: SYNC, setSeries: false }, drag: Poolscope.DRAG,
           points: { size: 7, width: 1.5, fill: () => variable("card") }, y: false,
           focus: { prox: -1 },
         },
@@ -122,7 +130,7 @@
 
     line(s, second) {
       const custom = s.config.custom;
-      const area = this.stacked && s.found.values.some((v) => v);
+      const area = this.stacked && busy(s);
       const alpha = area ? 0.72 : Math.min(0.35, (custom.fill ?? 8) / 100);
       return {
         label: s.name, scale: second && s.config.unit === second ? "y2" : "y",
@@ -139,7 +147,6 @@
 
     // Whether a series adds to a stack; where none does, all of them are shown, at zero.
     adds(s) {
-      const busy = (one) => one.found.values.some((v) => v);
       return !this.hidden.has(s.name) && (busy(s) || !this.series.some(busy));
     }
 
@@ -155,7 +162,7 @@
     }
 
     zoomed(u) {
-      if (u.select.width < 8) return;
+      if (u.select.width < Poolscope.DRAG.dist) return;
       const from = u.posToVal(u.select.left, "x");
       const to = u.posToVal(u.select.left + u.select.width, "x");
       u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
@@ -253,6 +260,8 @@
       drawn.delete(this);
     }
   }
+
+  const busy = (one) => one.found.values.some((v) => v);
 
   // The places of values that stand between two gaps.
   function lonely(values) {

@@ -54,8 +54,7 @@
       axis.values = (u, splits) => splits.map((n) => this.edge(n));
       this.u = new uPlot({
         ...this.size(), padding: [8, 24, 0, 0], legend: { show: false },
-        cursor: { sync: { key: Poolscope.SYNC, setSeries: false }, drag: { x: true, y: false, setScale: true },
-                  y: false, points: { show: false } },
+        cursor: { sync: { key: Poolscope.SYNC, setSeries: false }, drag: Poolscope.DRAG, y: false, points: { show: false } },
         scales: { x: { time: true, range: (u, low, high) => this.context.zoom || [low, high] },
                   y: { range: [0, Math.max(1, count)] } },
         axes: [{ ...timeAxis(), grid: { show: false } }, axis],

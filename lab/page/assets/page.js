@@ -181,7 +181,8 @@
       tell("lost", `no answer since ${Poolscope.format.clock(answered)}: ${why}`);
     }
     asking = false;
-    if (!paused) timer = setTimeout(poll, data.live.interval_s * 1e3);
+    if (shownUid() !== uid) poll(); // the tab was changed in the meantime
+    else if (!paused) timer = setTimeout(poll, data.live.interval_s * 1e3);
   }
 
   function renew(dashboard) {

@@ -200,25 +200,39 @@
                          element("thead", {}, head), body);
     host.replaceChildren(element("div", { class: "scroller", tabindex: "0", role: "region",
                                           "aria-label": panel.title }, made));
-    sortable(made, columns.map((c) => (n) => c.values[n]));
+    host.sorted = sortable(made, columns.map((c) => (n) => c.values[n]), host.sorted);
   }
 
-  // Makes the heads of a table sort it; `reads` give the value of a column in the row n.
-  function sortable(made, reads) {
+  // Makes the heads of a table sort it; `reads` give the value of a column in the row n. Returns the
+  // order that is on, { column, up }: a table that comes with new data takes that of the one before.
+  function sortable(made, reads, sorted = { column: null, up: true }) {
     const body = made.tBodies[0];
     const rows = [...body.rows];
-    [...made.tHead.rows[0].cells].forEach((head, place) => {
+    const heads = [...made.tHead.rows[0].cells];
+    const names = heads.map((head) => head.textContent);
+    const sort = () => {
+      const place = names.indexOf(sorted.column);
+      if (place < 0) return;
       const read = reads ? reads[place] : (n) => cellValue(rows[n].cells[place]);
+      const sign = sorted.up ? 1 : -1;
+      heads.forEach((head, n) => {
+        if (n !== place) head.removeAttribute("aria-sort");
+        else head.setAttribute("aria-sort", sorted.up ? "ascending" : "descending");
+      });
+      const order = rows.map((row, n) => n).sort((a, b) => compare(read(a), read(b)) * sign);
+      body.append(...order.map((n) => rows[n]));
+    };
+    heads.forEach((head, place) => {
       const button = element("button", { type: "button", class: "sort" }, ...head.childNodes);
       head.append(button);
       button.addEventListener("click", () => {
-        const up = head.getAttribute("aria-sort") !== "ascending";
-        for (const other of made.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-        head.setAttribute("aria-sort", up ? "ascending" : "descending");
-        const order = rows.map((row, n) => n).sort((a, b) => compare(read(a), read(b)) * (up ? 1 : -1));
-        body.append(...order.map((n) => rows[n]));
+        const up = sorted.column !== names[place] || !sorted.up;
+        Object.assign(sorted, { column: names[place], up });
+        sort();
       });
     });
+    sort();
+    return sorted;
   }
 
   const cellValue = (cell) => {
@@ -244,6 +258,17 @@
     return !drawn;
   }
 
+  // Draws anew what may be in use: focus and scroll position stay where they were.
+  function again(host, draw) {
+    const inUse = () => [...host.querySelectorAll("button, [tabindex]")];
+    const focused = inUse().indexOf(document.activeElement);
+    const { scrollTop, scrollLeft } = host.querySelector(".scroller") || {};
+    draw();
+    if (focused >= 0) inUse()[focused]?.focus({ preventScroll: true });
+    const scroller = host.querySelector(".scroller");
+    if (scroller) Object.assign(scroller, { scrollTop: scrollTop || 0, scrollLeft: scrollLeft || 0 });
+  }
+
   // Draws a panel into its body; a chart over time is kept and given new data.
   Poolscope.draw = (host, panel, context) => {
     if (panel.error || empty(panel)) {
@@ -256,7 +281,7 @@
     }
     const over = { timeseries: Poolscope.timeseries, heatmap: Poolscope.heatmap,
                    xy: Poolscope.along }[panel.type];
-    if (!over) return DRAW[panel.type](host, panel);
+    if (!over) return again(host, () => DRAW[panel.type](host, panel));
     if (host.chart) host.chart.update(panel, context);
     else {
       host.replaceChildren();
