@@ -12,9 +12,9 @@ from __future__ import annotations
 from monitoring.alert import Alert, beyond, burning, current, record, source
 from monitoring.slo import LATE_BUDGET, LATENCY_TARGET_S
 
-#: Jobs that are there all the time. The service and Locust come and go with each cell: between
-#: cells they do not answer, and should not.
-LASTING = '{job!~"locust|service"}'
+#: Jobs that are there all the time. The service, Locust and, on containers, PgBouncer's exporter
+#: come and go with each cell: between cells they do not answer, and should not.
+LASTING = '{job!~"locust|service|pgbouncer"}'
 PERCENT = "{{ $value | humanizePercentage }}"
 DURATION = "{{ $value | humanizeDuration }}"
 LATE = (

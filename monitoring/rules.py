@@ -36,7 +36,10 @@ def render_alerts(tables: Mapping[str, Sequence[Alert]] = ALERT_TABLES) -> str:
             lines.append(f"      - alert: {alert.name}")
             lines.append(f"        expr: {json.dumps(alert.expr)}")
             lines.append(f"        for: {alert.for_s}s")
-            lines.append(f"        labels: {{severity: {alert.severity}, part: {alert.part}}}")
+            lines.append(
+                f"        labels: {{severity: {alert.severity}, part: {alert.part},"
+                f" page: {alert.page}}}"
+            )
             lines.append("        annotations:")
             lines.append(f"          summary: {json.dumps(alert.summary)}")
             lines.append(f"          runbook: {alert.runbook}")

@@ -70,9 +70,15 @@ def post(url: str, body: Mapping[str, Any], password: str | None = None) -> str:
         reason = data.get("message", "")
     except (ValueError, AttributeError):
         reason = ""
+    # From 11 on it stores a snapshot only of a dashboard that it has.
+    step = (
+        "it has to have the dashboards first: import monitoring/grafana/dashboards/*.json there"
+        if "dashboard not found" in reason.lower()
+        else "give an account that may create snapshots: GRAFANA_URL=http://user:password@host:port"
+    )
     raise ServiceError(
         f"grafana at {base} refused the snapshot: {answer.status_code} {reason or 'no reason'}; "
-        "give an account that may create snapshots: GRAFANA_URL=http://user:password@host:port"
+        f"{step}"
     )
 
 

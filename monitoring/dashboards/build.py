@@ -53,16 +53,19 @@ def render(page: Dashboard, pages: Sequence[Dashboard]) -> str:
 
 def _annotation(event: str, name: str, color: str) -> dict[str, Any]:
     chosen = f'event="{event}", run_id=~"$run"'
+    # In milliseconds: the value is the moment, whenever it was scraped.
+    expr = f"lab_cell_event_timestamp_seconds{{{chosen}}} * 1000"
     return {
         "name": name,
         "datasource": DATASOURCE.to_json(),
         "enable": True,
         "hide": False,
         "iconColor": color,
-        # In milliseconds: the value is the moment, whenever it was scraped.
-        "expr": f"lab_cell_event_timestamp_seconds{{{chosen}}} * 1000",
+        "expr": expr,
         "useValueForTime": True,
         "step": "5s",
+        # Where newer Grafana looks for the query; not every release moves it there by itself.
+        "target": {"refId": "Anno", "expr": expr, "interval": "5s", "range": True},
         "titleFormat": name,
         "textFormat": "{{cell_id}}",
         "tagKeys": "run_id",
@@ -229,6 +232,9 @@ def _options(panel: Panel) -> object:
                 mode=heatmap.HeatmapColorMode.SCHEME, scheme="Oranges", fill="dark-orange",
                 scale=heatmap.HeatmapColorScale.EXPONENTIAL, exponent=0.5, steps=64,
             ),
+            # Names of rows are upper bounds, and what is counted is no duration.
+            rows_frame=heatmap.RowsHeatmapOptions(layout=common.HeatmapCellLayout.LE),
+            cell_values=heatmap.CellValues(unit="suffix:/s"),
             y_axis=heatmap.YAxisConfig(unit=panel.unit),
             tooltip=heatmap.HeatmapTooltip(mode=common.TooltipDisplayMode.SINGLE),
         )  # fmt: skip

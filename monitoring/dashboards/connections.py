@@ -184,6 +184,7 @@ POSTGRES = Row(
             "Connections that can still be opened. At 0 the next one is refused. Runbook:"
             " monitoring/runbooks/max-connections.md.",
             "postgres_connections_room",
+            min=None,  # below 0 where the reserved ones are in use
         ),
         of_signal(
             "timeseries",

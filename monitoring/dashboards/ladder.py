@@ -9,6 +9,7 @@ from monitoring.dashboards.panel import (
     Row,
     heat,
     lines,
+    now,
     of_signal,
     scoped,
 )
@@ -39,7 +40,7 @@ RUNG = Row(
             "Rung",
             "Which rung is being measured, and what it promises: committed to disk, up to 600 ms at"
             " risk, or lost on a crash. Empty between rungs.",
-            (Query(scoped("ladder_info"), "{{rung}}: {{method}} ({{durability}})"),),
+            (now(Query(scoped("ladder_info"), "{{rung}}: {{method}} ({{durability}})")),),
             options={"graphMode": "none", "textMode": "name"},
             width=12,
             height=4,
@@ -48,7 +49,7 @@ RUNG = Row(
             "stat",
             "Rows per second",
             "Rows that PostgreSQL acknowledged.",
-            (_rate("rows", "rows", outcome="acknowledged"),),
+            (now(_rate("rows", "rows", outcome="acknowledged")),),
             unit="suffix:/s",
             width=6,
             height=4,
@@ -58,7 +59,7 @@ RUNG = Row(
             "Writes due and not begun",
             "Above 0 the writer is behind its intended rate. Always 0 at full speed, where a write"
             " is due when the one before has ended.",
-            (_gauge("queue_length", "writes"),),
+            (now(_gauge("queue_length", "writes")),),
             steps=((None, "green"), (1, "red")),
             width=6,
             height=4,

@@ -16,6 +16,7 @@ from monitoring.dashboards.panel import (
     columns,
     limits,
     lines,
+    now,
     of_signal,
     scoped,
     signal,
@@ -78,13 +79,13 @@ NOW = Row(
         Panel(
             "table",
             "Alerts",
-            "Alerts that fire or are about to (pending). Each has a page of its own name under"
-            " monitoring/runbooks: what it means, how to confirm it, what to change. Empty is"
-            " good.",
+            "Alerts that fire or are about to (pending). Their page is"
+            " monitoring/runbooks/<page>.md: what it means, how to confirm it, what to change."
+            " Empty is good.",
             (Query(ALERTS, instant=True, format="table"),),
             width=6,
             height=4,
-            transformations=columns(None, labels=("severity", "alertname", "alertstate")),
+            transformations=columns(None, labels=("severity", "alertname", "alertstate", "page")),
         ),
     ),
 )
@@ -239,7 +240,7 @@ CAUSES = Row(
             "Use over limit",
             "Every resource that has a limit, by how much of it is used. The longest bar is what"
             " limits throughput first; several near 100% are in balance.",
-            (Query(scoped("poolscope:bottleneck_pressure"), "{{resource}}", due="always"),),
+            (now(Query(scoped("poolscope:bottleneck_pressure"), "{{resource}}", due="always")),),
             unit="percentunit",
             max=1,
             steps=((None, GREEN), (0.8, "orange"), (0.95, RED)),

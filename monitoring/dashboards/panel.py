@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from monitoring.signals import BY_NAME, Due, Signal
@@ -86,6 +86,11 @@ def scoped(expr: str) -> str:
     The labels of a cell are on lab_cell_info and on no other series.
     """
     return f"({expr}) and on() (lab_cell_info{{{CHOSEN}}} or absent(lab_cell_info))"
+
+
+def now(query: Query) -> Query:
+    """Return the query for this moment alone: a range's last value may be that of a cell before."""
+    return replace(query, instant=True)
 
 
 def signal(name: str, legend: str = "", by: str | None = None) -> Query:

@@ -9,6 +9,7 @@ from monitoring.dashboards.panel import (
     Row,
     limits,
     lines,
+    now,
     of_signal,
     scoped,
     signal,
@@ -157,15 +158,17 @@ PROCESS = Row(
             "Server connections per pool, those in reserve, those there now; clients allowed in"
             " all, and clients now.",
             (
-                signal("pgbouncer_pool_size", "pool size"),
-                _raw("databases_reserve_pool", "reserve", "name"),
-                _raw("databases_current_connections", "server connections", "name"),
-                Query(
-                    scoped("max(pgbouncer_config_max_client_connections)"),
-                    "max_client_conn",
-                    due="pgbouncer",
+                now(signal("pgbouncer_pool_size", "pool size")),
+                now(_raw("databases_reserve_pool", "reserve", "name")),
+                now(_raw("databases_current_connections", "server connections", "name")),
+                now(
+                    Query(
+                        scoped("max(pgbouncer_config_max_client_connections)"),
+                        "max_client_conn",
+                        due="pgbouncer",
+                    )
                 ),
-                signal("pgbouncer_clients", "clients"),
+                now(signal("pgbouncer_clients", "clients")),
             ),
             options={"graphMode": "none"},
             width=24,
