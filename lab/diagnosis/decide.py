@@ -13,17 +13,11 @@ from lab.diagnosis.budget import budget
 from lab.diagnosis.demand import demand
 from lab.diagnosis.facts import DATABASE, PGBOUNCER, SERVICE, Facts
 from lab.diagnosis.model import Candidate, Diagnosis, Prediction, Remedy
-from lab.diagnosis.network import network
+from lab.diagnosis.network import network, with_next
 from lab.diagnosis.verdicts import BY_NAME, RULES, View
 from lab.results import CellRecord, Manifest
 
 NOT_SATURATED, SEVERAL, UNCLEAR = "not-saturated", "several", "unclear"
-#: A queue of this share of the latency that no rule explains leaves the verdict open.
-UNEXPLAINED = 0.5
-#: A shorter one is no queue worth a word.
-LEAST_MS = 10.0
-#: A bound within this of the first one limits as well.
-NEAR = 0.9
 RESOURCE_OF = {
     "database-cpu": DATABASE, "service-cpu": SERVICE, "pgbouncer-cpu": PGBOUNCER,
     "service-pool": "service-pool", "pgbouncer-pool": "pgbouncer-pool",
@@ -44,7 +38,8 @@ def diagnose_record(record: CellRecord, manifest: Manifest | None = None) -> Dia
 
 def diagnose(facts: Facts) -> Diagnosis:
     """Return the verdict with everything that it rests on."""
-    view = View(facts, budget(facts), demand(facts), network(facts))
+    net = network(facts)
+    view = View(facts, budget(facts), with_next(demand(facts), facts, net), net)
     judged = [rule.judge(view) for rule in RULES]
     candidates = [_explained(one, judged) for one in judged]
     candidates = _together(candidates, view)
@@ -92,7 +87,7 @@ def _together(candidates: list[Candidate], view: View) -> list[Candidate]:
     first = [c.name for c in candidates if c.state == "limits" and c.name in bounds]
     if len(first) != 1 or sum(c.state == "limits" for c in candidates) > 1:
         return candidates
-    near = bounds[first[0]] / NEAR
+    near = bounds[first[0]] / thresholds.NEAR.value
     found = []
     for one in candidates:
         bound = bounds.get(one.name)
@@ -140,11 +135,12 @@ def _verdict(
     outside = view.facts.share(view.facts.outside_ms) or 0.0
     waits = outside + (view.facts.share(view.facts.pool_wait_ms) or 0.0)
     queued = (view.facts.mean_ms or 0.0) * waits
-    if waits >= UNEXPLAINED and queued >= LEAST_MS:
+    unexplained, least_ms = thresholds.UNEXPLAINED.value, thresholds.LEAST.value
+    if waits >= unexplained and queued >= least_ms:
         words = f"requests wait {queued:,.0f} ms, and no limit that is known is reached"
         return UNCLEAR, "unclear", words
     between = next((p for p in view.budget.parts if p.name == "database-rest"), None)
-    if between is not None and between.share >= UNEXPLAINED and between.ms >= LEAST_MS:
+    if between is not None and between.share >= unexplained and between.ms >= least_ms:
         words = f"statements take {between.ms:,.0f} ms that PostgreSQL and PgBouncer do not know of"
         return UNCLEAR, "unclear", f"{words}: the network between them and the service?"
     return NOT_SATURATED, "not saturated", "no limit is reached and no queue makes the latency"

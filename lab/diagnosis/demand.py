@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from lab.diagnosis.facts import DATABASE, GENERATOR, PGBOUNCER, SERVICE, Facts
 from lab.diagnosis.model import Demand, Resource
-from lab.diagnosis.thresholds import CPU
+from lab.diagnosis.thresholds import BUSY, CPU
 
 CPU_LABELS = {
     DATABASE: "database CPU",
@@ -24,14 +24,7 @@ def demand(facts: Facts) -> Demand:
     """Return every resource of the route, what binds first first; unknown ones last."""
     found = [_cpu(facts, part, label) for part, label in CPU_LABELS.items() if _there(facts, part)]
     found += _slots(facts)
-    bounds = {r.name: r.bound_rps for r in found if r.bound_rps is not None}
-    resources = [
-        r.model_copy(
-            update={"next_rps": min((b for n, b in bounds.items() if n != r.name), default=None)}
-        )
-        for r in found
-    ]
-    resources.sort(key=lambda r: -1.0 if r.utilisation is None else r.utilisation, reverse=True)
+    resources = sorted(found, key=lambda r: -1.0 if r.utilisation is None else r.utilisation)[::-1]
     demands = [r.demand_ms for r in found if r.kind == "cpu" and r.demand_ms is not None]
     little = None
     if facts.rps and facts.mean_ms and facts.users:
@@ -57,7 +50,7 @@ def waiting_ms(facts: Facts) -> float:
         held = facts.waiting_for("Lock", "Timeout")
     if held is not None:
         return facts.executed_ms * held + commit_ms
-    return max(0.0, facts.executed_ms - cpu_ms) if busy is not None and busy < 0.8 else 0.0
+    return max(0.0, facts.executed_ms - cpu_ms) if busy is not None and busy < BUSY.value else 0.0
 
 
 def _there(facts: Facts, part: str) -> bool:

@@ -59,12 +59,10 @@ class Facts:
     pgbouncer_wait_ms: float | None = None
     pgbouncer_server_ms: float | None = None
     new_connections: float | None = None
-    pool_timeouts: float | None = None
     wal_bytes: float | None = None
 
     cpu: Mapping[str, Cpu] = field(default_factory=dict)
     steal: float | None = None
-    generator_late_ms: float | None = None
 
     #: mean active backends by what they wait for, empty where all were idle; None: not sampled
     waits: Mapping[str, float] | None = None
@@ -121,17 +119,26 @@ class Facts:
 
     @property
     def held_up(self) -> float | None:
-        """Share of the active backends that wait for something inside PostgreSQL."""
+        """Share of the executing backends that wait for something inside PostgreSQL.
+
+        Those that commit execute no more: their wait is `commit_ms`.
+        """
         if not self.waits:
             return None
-        total = sum(self.waits.values())
-        held = sum(n for kind, n in self.waits.items() if kind not in NOT_HELD_UP)
-        return held / total if total else None
+        committing = self.waiting_for_wal
+        executing = sum(self.waits.values()) - committing
+        held = sum(n for kind, n in self.waits.items() if kind not in NOT_HELD_UP) - committing
+        return max(0.0, held) / executing if executing > 0 else None
+
+    @property
+    def waiting_for_wal(self) -> float:
+        """Mean backends whose commit is being written, or waits for its turn to be."""
+        return sum(self.wait_events.get(event, 0.0) for event in WAL_EVENTS)
 
     @property
     def at_database_ms(self) -> float | None:
         """Time of a request's statement and check, without what they wait in PgBouncer."""
-        if self.statement_ms is None:
+        if self.statement_ms is None or (self.route != "direct" and self.pgbouncer_wait_ms is None):
             return None
         return self.statement_ms + (self.check_ms or 0.0) - (self.pgbouncer_wait_ms or 0.0)
 
@@ -145,7 +152,7 @@ class Facts:
         """
         if self.waits is None or not self.rps or self.at_database_ms is None:
             return None
-        seen = sum(self.wait_events.get(event, 0.0) for event in WAL_EVENTS) / self.rps * 1000
+        seen = self.waiting_for_wal / self.rps * 1000
         return min(seen, max(0.0, self.at_database_ms - (self.executed_ms or 0.0)))
 
     def waiting_for(self, *kinds: str) -> float | None:
@@ -185,11 +192,9 @@ def from_record(record: CellRecord, manifest: Manifest | None = None) -> Facts |
         pgbouncer_wait_ms=m.pgbouncer_wait_request_ms,
         pgbouncer_server_ms=m.pgbouncer_server_ms,
         new_connections=m.new_connections_per_request,
-        pool_timeouts=m.pool_timeouts,
         wal_bytes=m.wal_bytes_per_request,
         cpu=_cpu(record, m),
         steal=m.steal,
-        generator_late_ms=m.generator_late_ms,
         waits=_waits(m),
         wait_events=_by_label(m, "wait_event") or {},
         lock_waits=m.sampled.get("postgres_lock_waits"),
@@ -221,15 +226,28 @@ def connects_per_request(settings: Mapping[str, Any]) -> bool:
 
 
 def _statement_cpu_ms(record: CellRecord, manifest: Manifest | None) -> float | None:
+    """Return the limit over pgbench's rate, None where that was held up by no CPU."""
     if manifest is None or manifest.limits is None:
         return None
-    protocol = "prepared" if record.settings.get("DB_PREPARED") == "on" else "simple"
-    wanted = (settings_of(record)["SCENARIO"], "direct", protocol, False)
+    s = settings_of(record)
+    protocol = "prepared" if s["DB_PREPARED"] == "on" else "simple"
+    wanted = (s["SCENARIO"], "direct", protocol, False)
     for ceiling in manifest.ceilings:
         if (ceiling.scenario, ceiling.route, ceiling.protocol, ceiling.connects) == wanted:
             limit = ceiling.db_cpus or manifest.settings["DB_CPUS"]
-            return 1000 * limit / ceiling.tps if ceiling.tps else None
+            bound = bool(ceiling.tps) and _computes(s, ceiling.latency_ms)
+            return 1000 * limit / ceiling.tps if ceiling.tps and bound else None
     return None
+
+
+def _computes(settings: Mapping[str, Any], latency_ms: float | None) -> bool:
+    """Return whether pgbench's clients waited for CPU: not for a row, nor asleep most of the time.
+
+    Clients that sleep for most of their latency do not fill a CPU.
+    """
+    if settings["SCENARIO"] == "slow-query":
+        return latency_ms is not None and latency_ms >= 2 * settings["SLOW_QUERY_MS"]
+    return settings["SCENARIO"] != "hot-row"
 
 
 def workers(settings: Mapping[str, Any]) -> int:
@@ -249,11 +267,12 @@ def service_slots(framework: str, settings: Mapping[str, Any]) -> int | None:
 
 def pool_slots(framework: str, settings: Mapping[str, Any]) -> int | None:
     """Return the connections that all pools may hold, None where requests queue at no pool."""
-    pooled = framework != "django" or settings["DB_POOL"] == "psycopg"
+    # Django keeps a connection per thread; where requests have no lasting thread, it needs a pool.
+    no_threads = settings["DJANGO_MODE"] != "wsgi" or settings["WORKER_CLASS"] == "gevent"
+    pooled = framework != "django" or settings["DB_POOL"] == "psycopg" or no_threads
     if connects_per_request(settings) or not pooled:
         return None  # a connection for each request, or for each thread
-    overflow = 0 if framework == "django" else settings["DB_MAX_OVERFLOW"]
-    return workers(settings) * int(settings["DB_POOL_SIZE"] + overflow)
+    return workers(settings) * int(settings["DB_POOL_SIZE"] + settings["DB_MAX_OVERFLOW"])
 
 
 def _waits(m: Measurement) -> dict[str, float] | None:

@@ -111,7 +111,7 @@ def facts(source: Source, settings: Mapping[str, Any], subject: str) -> Facts:
     served = ask("server_requests_per_second")
     rps = _either(ask("client_requests_per_second"), served)
     framework = settings.get("FRAMEWORK") or _framework(source)
-    route = settings.get("ROUTE") or ("pgbouncer" if ask("pgbouncer_up") == 1 else "direct")
+    route = settings.get("ROUTE") or _route(source)
     pooled = route == "pgbouncer"
     users = ask("client_users")
     server_ms = _ms(ask("server_latency_mean_seconds"))
@@ -143,7 +143,7 @@ def facts(source: Source, settings: Mapping[str, Any], subject: str) -> Facts:
         executed_ms=_ms(_over(ask("postgres_active_sessions"), served)),
         pgbouncer_wait_ms=_times(in_pgbouncer, queries),
         pgbouncer_server_ms=_times(_less(query_ms, in_pgbouncer), queries),
-        new_connections=opened, pool_timeouts=ask("pool_timeouts_per_second"),
+        new_connections=opened,
         wal_bytes=_over(ask("postgres_wal_bytes_per_second"), served),
         cpu=_cpu(source, pooled=pooled), steal=ask("host_cpu_steal_ratio"), waits=waits,
         wait_events=events or {},
@@ -188,6 +188,15 @@ def _backends(source: Source, signal: str, *labels: str) -> dict[str, float] | N
         for one in source.series(signal, wrap)
     }  # fmt: skip
     return found or None
+
+
+def _route(source: Source) -> str | None:
+    """Return the route by whether PgBouncer answers, None where nobody says."""
+    up = source.value("pgbouncer_up")
+    if up is None:
+        source.missing["pgbouncer_up"] = "no data: say ROUTE under [settings] in a MAPPING file"
+        return None
+    return "pgbouncer" if up == 1 else "direct"
 
 
 def _framework(source: Source) -> str | None:

@@ -66,7 +66,7 @@ class Resource(Frozen):
     """One resource: utilisation of its limit, service demand D = U/X, and the bound it sets.
 
     `demand_ms` is time on the whole resource (a CPU limit of 0.25 cores and 1 ms of CPU are 4 ms);
-    `next_rps` is the throughput that the others allow if this one's limit were gone.
+    `next_rps` is the cell's throughput if this one's limit were gone, by the queueing network.
     """
 
     name: str
@@ -128,8 +128,15 @@ class Prediction(Frozen):
     p95_low_ms: float | None
     p95_high_ms: float | None
     gain: float
+    #: what limits then, and all that does; empty in diagnoses that are older
     next_bottleneck: str
+    next_limits: list[str] = Field(default_factory=list)
     basis: str
+
+    @property
+    def then(self) -> str:
+        """What limits with the remedy, in words."""
+        return ", ".join(self.next_limits) or self.next_bottleneck
 
 
 class Diagnosis(Frozen):

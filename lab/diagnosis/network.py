@@ -16,16 +16,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from lab.diagnosis import thresholds as t
 from lab.diagnosis.demand import waiting_ms
 from lab.diagnosis.facts import DATABASE, GENERATOR, HOST, PGBOUNCER, SERVICE, Facts
+from lab.diagnosis.model import Demand
 
 #: Of network and hand-over, where nothing queues; milliseconds.
 TRANSFER_MS = 0.5
 #: Share of a host's cores that the measured parts can have: monitoring and kernel take the rest.
 USABLE = 0.9
+#: From the inside out: where one is full, those around it are as well.
+SLOTS = ("pgbouncer-pool", "service-pool", "workers-or-backlog")
+#: The field of a network that has a resource's limit, and its value without one.
+LIMIT_OF: dict[str, tuple[str, Any]] = {
+    DATABASE: ("database_ms", 0.0), SERVICE: ("service_ms", 0.0), PGBOUNCER: ("pgbouncer_ms", 0.0),
+    GENERATOR: ("generator_ms", 0.0), "pgbouncer-pool": ("pgbouncer_slots", None),
+    "service-pool": ("pool_slots", None), "workers": ("service_slots", None),
+}  # fmt: skip
+#: Beyond it the model does not describe the cell as it is, and its answer is not scaled by it.
+MOST_SCALE = 1.5
 
 
 @dataclass(frozen=True)
@@ -72,22 +85,25 @@ class Network:
             "service-cpu": self.service_ms,
             "load-generator-or-host": max(self.generator_ms, self.host_ms),
         }
-        for name, slots, each in (
-            ("pgbouncer-pool", self.pgbouncer_slots, inside),
-            ("service-pool", self.pool_slots, held),
-            ("workers-or-backlog", self.service_slots, held + self.service_ms),
-        ):
+        sizes = (self.pgbouncer_slots, self.pool_slots, self.service_slots)
+        times = (inside, held, held + self.service_ms)
+        for name, slots, each in zip(SLOTS, sizes, times, strict=True):
             if slots and slots < self.users:  # as many as there are users: nobody queues
                 found[name] = each / slots
         return {name: 1000 / ms for name, ms in found.items() if ms > 0}
 
-    def first_bottleneck(self, saturated: float = 0.85) -> str:
-        """Return what binds first, `not-saturated` where the users are too few to reach it."""
-        bounds = self.bounds()
-        if not bounds:
-            return "not-saturated"
-        name, least = min(bounds.items(), key=lambda item: item[1])
-        return name if self.throughput() >= saturated * least else "not-saturated"
+    def binding(self) -> list[str]:
+        """Return what holds throughput where it is, as the rules will find it; none: too few users.
+
+        What computes or is locked goes before slots, whose queues it then explains; of the slots
+        the innermost goes first, with those that are next to it.
+        """
+        bounds, found = self.bounds(), self.throughput()
+        deep = [n for n, b in bounds.items() if n not in SLOTS and found >= t.CPU.value * b]
+        if deep:
+            return sorted(deep, key=lambda name: bounds[name])
+        full = [n for n in SLOTS if n in bounds and found >= t.SLOTS.value * bounds[n]]
+        return [n for n in full if bounds[n] * t.NEAR.value <= bounds[full[0]]]
 
 
 def network(facts: Facts) -> Network | None:
@@ -102,7 +118,7 @@ def network(facts: Facts) -> Network | None:
     waits = waiting_ms(f)
     locked = f.waiting_for("Lock")
     serial = 0.0
-    if locked is not None and locked >= 0.3:
+    if locked is not None and locked >= t.LOCKED.value:
         # Whoever waits for a row waits for all before him: one holder at a time, so 1/X each.
         serial, waits = max(0.0, 1000 / f.rps), 0.0
     return Network(
@@ -132,10 +148,29 @@ def _host_ms(facts: Facts) -> float:
     return sum(used) / facts.rps / (facts.host_cores * USABLE) * 1000
 
 
-def with_cpu(net: Network, part: str, ratio: float) -> Network:
-    """Return the network with a CPU limit that is `ratio` times what it was."""
-    name = f"{part}_ms"
-    return replace(net, **{name: getattr(net, name) / ratio})
+def scale(facts: Facts, net: Network, *, cpu: bool) -> float:
+    """Return the model's error on the cell as it is, with which its answers are scaled.
+
+    1 where slots or locks were waited for: what was late then is not late on a CPU.
+    """
+    now = net.throughput()
+    found = facts.rps / now if facts.rps and now > 0 else 1.0
+    return found if cpu and 1 / MOST_SCALE <= found <= MOST_SCALE else 1.0
+
+
+def with_next(demand: Demand, facts: Facts, net: Network | None) -> Demand:
+    """Return the demand with what throughput would be if each resource's limit were gone."""
+    if net is None:
+        return demand
+    found = []
+    for one in demand.resources:
+        if one.name in LIMIT_OF:
+            field, without = LIMIT_OF[one.name]
+            after = replace(net, **{field: without}).throughput()
+            next_rps = after * scale(facts, net, cpu=one.kind == "cpu")
+            one = one.model_copy(update={"next_rps": next_rps})
+        found.append(one)
+    return demand.model_copy(update={"resources": found})
 
 
 def _demand_ms(facts: Facts, part: str) -> float | None:
@@ -151,7 +186,9 @@ def _rates(
     `nested` are flow-equivalent centres: their rates with 1 to n requests.
     """
     scale = max([*queueing, delay / n, *(1 / rates[-1] for rates in nested), 1e-6])
-    whole = np.zeros(n + 1)
+    # A delay of a thousand times the largest demand takes a thousand users' factors to e^1000:
+    # beyond the range of a double, and within that of a long double on Linux.
+    whole = np.zeros(n + 1, dtype=np.longdouble)
     whole[0] = 1.0
     steps = np.arange(1, n + 1)
     centres = [np.full(n, d / scale) for d in queueing if d > 0]
@@ -159,13 +196,13 @@ def _rates(
     if delay > 0:
         centres.append(delay / scale / steps)
     for factors in centres:
-        logs = np.concatenate(([0.0], np.cumsum(np.log(factors))))
-        whole = np.convolve(whole, np.exp(np.clip(logs, -600, 600)))[: n + 1]
+        products = np.cumprod(np.concatenate(([1.0], factors)), dtype=np.longdouble)
+        whole = np.convolve(whole, products)[: n + 1]
         whole /= whole.max()
     if not centres:
         return np.full(n, np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):
-        rates = whole[:-1] / whole[1:] / scale
+        rates = (whole[:-1] / whole[1:] / scale).astype(float)
     return np.where(np.isfinite(rates) & (rates > 0), rates, 1 / scale)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from lab.diagnosis import network
 from lab.diagnosis.facts import (
     DATABASE,
     GENERATOR,
@@ -25,8 +26,6 @@ from lab.diagnosis.model import Prediction, Remedy
 from lab.diagnosis.network import USABLE, Network
 from lab.diagnosis.verdicts.base import View
 
-#: Beyond it the model does not describe the cell as it is, and its answer is not scaled by it.
-MOST_SCALE = 1.5
 #: Half the width of the interval: where only a limit or a number of slots changes, where waiting
 #: of another kind goes, and where work goes whose CPU was not measured apart.
 WIDTH, WIDTH_WAITING, WIDTH_WORK = 0.2, 0.35, 0.4
@@ -65,20 +64,19 @@ def predict(view: View, remedy: Remedy, cause: str) -> Prediction | None:
         return None
     after = changed(facts, net, remedy.settings)
     base = facts.rps * (1 - (facts.error_rate or 0.0))
-    now = net.throughput()
-    scale = facts.rps / now if now > 0 else 1.0
-    if not cause.endswith("-cpu") or not 1 / MOST_SCALE <= scale <= MOST_SCALE:
-        scale = 1.0  # what was late while slots or locks were held is not late on a CPU
+    scale = network.scale(facts, net, cpu=cause.endswith("-cpu"))
     if cause != "connection-set-up":  # whose work afterwards is known at its own rate
         after = _warmed(after, facts.rps / scale)
     rps = after.throughput() * scale
     width = _width(facts, cause)
     low, high = rps * (1 - width), rps * (1 + width)
     p95 = _p95(facts, rps)
+    then = after.binding()
     return Prediction(
         rps=rps, rps_low=low, rps_high=high, p95_ms=p95,
         p95_low_ms=_p95(facts, high), p95_high_ms=_p95(facts, low),
-        gain=rps / base if base else 1.0, next_bottleneck=after.first_bottleneck(),
+        gain=rps / base if base else 1.0, next_bottleneck=then[0] if then else "not-saturated",
+        next_limits=then,
         basis=f"closed queueing network, scaled by {scale:.2f} to the cell as measured",
     )  # fmt: skip
 

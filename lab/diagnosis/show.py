@@ -135,7 +135,7 @@ def _advice(found: Diagnosis, console: Console) -> None:
             console.print(f"              or {escape(other)}", highlight=False)
     if found.prediction is not None:
         console.print(f"  [bold]prediction[/]  {predicted(found.prediction)}", highlight=False)
-        console.print(f"              next: {found.prediction.next_bottleneck}", highlight=False)
+        console.print(f"              next: {found.prediction.then}", highlight=False)
     console.print(f"  [bold]runbook[/]     {found.runbook}", highlight=False)
 
 

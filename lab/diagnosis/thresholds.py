@@ -66,4 +66,14 @@ LOCKED = Threshold(0.30, "of the active backends", OWN)
 LOCK_WAITS = Threshold(1.0, "backends", "one backend that always waits is a queue")
 EXECUTING_SHARE = Threshold(0.20, "of the latency", OWN)
 IO = Threshold(0.40, "of the active backends", OWN)
+#: Of the active backends that wait for the disk: where fewer wait for WAL, it is for pages.
+FOR_WAL = Threshold(0.50, "of those that wait for the disk", "the more frequent of two kinds")
+#: Up to here a database that waits for nothing known computes all the time that it executes.
+BUSY = Threshold(0.80, "of the limit", "below, what executes longer than it computes waits")
+#: A bound within this of the first one limits as well: raising the first alone brings as little.
+NEAR = Threshold(0.90, "of the other bound", OWN)
+#: A queue of this share of the latency that no rule explains leaves the verdict open, and a shorter
+#: one than LEAST is no queue worth a word.
+UNEXPLAINED = Threshold(0.50, "of the latency", "more unknown than known")
+LEAST = Threshold(10.0, "ms", "CFS stops a part for up to 100 ms; below a tenth nobody sees it")
 WRITES = Threshold(1.0, "bytes per request", "a request that writes nothing waits for no WAL")

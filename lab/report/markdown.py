@@ -103,7 +103,7 @@ def verdicts(manifest: Manifest, records: Sequence[CellRecord]) -> str:
             "" if remedy is None else f"`{remedy.text}`" if remedy.text else remedy.words,
             "" if predicted is None else f"{wording.number(predicted.rps)} RPS "
             f"({wording.number(predicted.rps_low)} to {wording.number(predicted.rps_high)})",
-            "" if predicted is None else predicted.next_bottleneck,
+            "" if predicted is None else predicted.then,
         ])  # fmt: skip
     headings = ["cell", "verdict", "confidence", "why", "remedy", "should bring", "then"]
     return table(headings, rows, words=len(headings))

@@ -35,6 +35,20 @@ def test_live_without_any_data_is_unclear() -> None:
     assert "server_latency_mean_seconds" in found.missing
 
 
+def test_live_knows_no_route_where_nobody_says() -> None:
+    """A PgBouncer that is not watched is not ruled out; one that is down is not on the route."""
+    source = live.Source(Answers({}), {}, 0.0)
+    assert live.facts(source, {}, "live").route is None
+    assert "say ROUTE" in source.missing["pgbouncer_up"]
+    assert (
+        live.facts(live.Source(Answers({"pgbouncer_up": 0.0}), {}, 0.0), {}, "").route == "direct"
+    )
+    assert (
+        live.facts(live.Source(Answers({"pgbouncer_up": 1.0}), {}, 0.0), {}, "").route
+        == "pgbouncer"
+    )
+
+
 def test_live_uses_the_expressions_of_the_mapping() -> None:
     """A mapped signal is asked by its own expression, any other by its recording rule."""
     answers = Answers({"my_rate": 50.0, "poolscope:server_latency_mean_seconds": 0.2})

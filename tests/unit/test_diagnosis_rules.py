@@ -9,7 +9,16 @@ import pytest
 
 from lab.diagnosis import diagnose
 from lab.diagnosis.budget import budget, leaves
-from lab.diagnosis.facts import DATABASE, GENERATOR, HOST, PGBOUNCER, SERVICE, Cpu, Facts
+from lab.diagnosis.facts import (
+    DATABASE,
+    GENERATOR,
+    HOST,
+    PGBOUNCER,
+    SERVICE,
+    Cpu,
+    Facts,
+    pool_slots,
+)
 from lab.diagnosis.verdicts import RULES
 from lab.paths import ROOT
 
@@ -144,6 +153,63 @@ def test_diagnosis_from_prometheus_alone_needs_no_settings(name: str) -> None:
     assert found.verdict == verdict
     assert found.prediction is None
     assert found.remedy is None or found.remedy.text or found.remedy.words
+
+
+def test_pages_that_are_read_get_no_remedy_for_commits() -> None:
+    """Backends that wait for data files are not helped by commits that return early."""
+    waits = {"waits": {"IO": 12.0, "none": 2.0}, "wal_bytes": 300.0}
+    reading = diagnose(changed(**waits, wait_events={"IO/DataFileRead": 12.0}))
+    assert reading.remedy is not None
+    assert "POSTGRES_SHARED_BUFFERS" in reading.remedy.words
+    writing = diagnose(changed(**waits, wait_events={"IO/WALSync": 12.0}))
+    assert writing.remedy is not None
+    assert writing.remedy.settings == {"POSTGRES_SYNCHRONOUS_COMMIT": "off"}
+
+
+def test_connections_beyond_the_pool_are_kept_by_a_larger_pool() -> None:
+    """A connection of the overflow is closed after use: DB_CONN_MAX_AGE is set already."""
+    found = diagnose(
+        changed({DATABASE: FULL}, {"DB_POOL_SIZE": 2, "DB_MAX_OVERFLOW": 6}, connect_ms=70.0,
+                new_connections=0.8, statement_ms=10.0, executed_ms=5.0)
+    )  # fmt: skip
+    assert found.verdict == "connection-set-up"
+    assert found.remedy is not None
+    assert found.remedy.settings == {"DB_POOL_SIZE": "8"}
+
+
+def test_limits_that_are_not_enforced_are_not_raised() -> None:
+    """Where a limit has no effect, another value of it has none either."""
+    found = diagnose(replace(changed({DATABASE: FULL}), enforced=False))
+    assert found.verdict == "database-cpu"
+    assert found.remedy is not None
+    assert not found.remedy.settings
+    assert "more cores" in found.remedy.words
+
+
+def test_threads_are_no_more_than_postgresql_has_room_for() -> None:
+    """Each thread takes a connection of its own on the direct route."""
+    found = diagnose(
+        changed(None, {"ROUTE": "direct"}, route="direct", service_slots=20, mean_ms=3000.0,
+                users=600, connections_room=10.0)
+    )  # fmt: skip
+    assert found.verdict == "workers-or-backlog"
+    assert found.remedy is not None
+    assert int(found.remedy.settings["THREADS"]) * 5 <= 30
+
+
+def test_django_without_lasting_threads_has_a_pool() -> None:
+    """Under ASGI and gevent its persistent connections are pooled, overflow included."""
+    settings = CALM.settings | {"DB_POOL_SIZE": 4, "DB_MAX_OVERFLOW": 2, "WORKERS": 3}
+    assert pool_slots("django", settings) is None
+    assert pool_slots("django", settings | {"DJANGO_MODE": "async"}) == 18
+    assert pool_slots("django", settings | {"WORKER_CLASS": "gevent"}) == 18
+    assert pool_slots("django", settings | {"DB_POOL": "psycopg"}) == 18
+
+
+def test_a_commits_wait_is_no_part_of_executing() -> None:
+    """Statements do not execute while they commit: their wait has a figure of its own."""
+    waits = {"waits": {"IO": 10.0, "Lock": 5.0, "none": 5.0}, "wait_events": {"IO/WALSync": 10.0}}
+    assert changed(**waits).held_up == pytest.approx(0.5)
 
 
 def test_budget_adds_up() -> None:

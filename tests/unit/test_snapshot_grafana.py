@@ -121,7 +121,7 @@ def api():
         ((403, {"message": "no permission"}), "refused the snapshot: 403 no permission"),
         ((200, {}), "refused the snapshot: 200 no reason"),
         ((502, ["x"]), "refused the snapshot: 502 no reason"),
-        ((400, {"message": "Dashboard not found"}), r"400 Dashboard not found; .*import monitoring"),
+        ((400, {"message": "Dashboard not found"}), r"400 Dashboard not found; .*import"),
     ],
 )
 def test_a_refused_snapshot_is_one_clear_line(api, monkeypatch, answer, message):

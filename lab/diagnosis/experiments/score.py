@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lab.diagnosis import diagnose_record
 from lab.diagnosis.experiments.faults import CLASSES, Fault
-from lab.diagnosis.model import Diagnosis
+from lab.diagnosis.model import Diagnosis, Prediction
 from lab.report.markdown import table
 from lab.results import CellRecord
 
@@ -40,6 +40,7 @@ class Outcome:
     measured: float | None = None
     next_predicted: str | None = None
     next_found: str | None = None
+    next_right: bool | None = None
 
     @property
     def counted(self) -> bool:
@@ -55,6 +56,7 @@ def outcome(
     if remedied is not None and not _is_of(remedied, found):
         remedied = None  # of another remedy, by the rules as they were
     after = None if remedied is None else remedied.measurement
+    then = None if remedied is None else diagnose_record(remedied)
     return Outcome(
         cell_id=record.cell_id, kind=fault.kind.name, held_out=fault.held_out,
         status=record.status, verdict=found.verdict, limits=found.limits,
@@ -63,7 +65,8 @@ def outcome(
         predicted=None if p is None else p.rps, low=None if p is None else p.rps_low,
         high=None if p is None else p.rps_high, measured=None if after is None else after.rps,
         next_predicted=None if p is None else p.next_bottleneck,
-        next_found=None if remedied is None else diagnose_record(remedied).verdict,
+        next_found=None if then is None else then.verdict,
+        next_right=None if then is None or p is None else _is_next(p, then),
     )  # fmt: skip
 
 
@@ -72,6 +75,13 @@ def _is_of(remedied: CellRecord, found: Diagnosis) -> bool:
     wanted = {} if found.remedy is None else found.remedy.settings
     same = all(_same(remedied.settings.get(name), text) for name, text in wanted.items())
     return bool(wanted) and same and remedied.status == "accepted"
+
+
+def _is_next(predicted: Prediction, then: Diagnosis) -> bool:
+    """Return whether what was predicted to limit first is among what limits."""
+    if predicted.next_limits and then.limits:
+        return predicted.next_bottleneck in then.limits
+    return predicted.next_bottleneck == then.verdict
 
 
 def _same(value: object, text: str) -> bool:
@@ -98,7 +108,7 @@ def sums(rows: Sequence[Outcome]) -> dict[str, float | int | None]:
               for r in rows if r.predicted is not None and r.measured]  # fmt: skip
     inside = [r.low <= r.measured <= r.high
               for r in rows if r.measured and r.low is not None and r.high is not None]  # fmt: skip
-    after = [r for r in rows if r.next_predicted and r.next_found]
+    after = [r.next_right for r in rows if r.next_right is not None]
     budgets = [one.budget_error for one in rows if one.budget_error is not None]
     sure = [one for one in rows if not one.right and one.confidence >= CONFIDENT]
     return {
@@ -112,9 +122,7 @@ def sums(rows: Sequence[Outcome]) -> dict[str, float | int | None]:
         "predictions": len(errors),
         "median_prediction_error": statistics.median(errors) if errors else None,
         "inside_the_interval": sum(inside) / len(inside) if inside else None,
-        "next_bottleneck_right": (
-            sum(r.next_predicted == r.next_found for r in after) / len(after) if after else None
-        ),
+        "next_bottleneck_right": sum(after) / len(after) if after else None,
     }
 
 

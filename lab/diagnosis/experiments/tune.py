@@ -105,6 +105,12 @@ def _steps(session: Session, state: Tuning, goal: Goal, most: int, lab: Lab) -> 
     record, found = _measured(session, state.settings, 0, lab)
     state.best = record
     _note(state, Step(0, "start", found.label, *_figures(record)), lab)
+    if record.status != "accepted":
+        why = record.reject_reasons[0].splitlines()[0] if record.reject_reasons else "no reason"
+        state.end = (
+            f"the start was rejected {TRIES} times, so there is nothing to compare with: {why}"
+        )
+        return
     for number in range(1, most + 1):
         if goal.met(*_figures(state.best)):
             state.end = "the goal is met"

@@ -40,11 +40,6 @@ class Rule:
     remedy: Callable[[View], Remedy]
     explained_by: tuple[str, ...] = ()
 
-    @property
-    def runbook(self) -> str:
-        """The page on it."""
-        return f"monitoring/runbooks/{self.name}.md"
-
 
 def candidate(
     name: str, label: str, needs: Sequence[Evidence], also: Sequence[Evidence], because: str

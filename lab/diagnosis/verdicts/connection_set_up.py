@@ -8,6 +8,7 @@ without the opening the same CPU does the work many times over.
 from __future__ import annotations
 
 from lab.diagnosis import thresholds as t
+from lab.diagnosis.facts import connects_per_request
 from lab.diagnosis.model import Candidate, Remedy
 from lab.diagnosis.verdicts.base import Rule, View, candidate
 
@@ -28,8 +29,12 @@ def judge(view: View) -> Candidate:
 
 
 def remedy(view: View) -> Remedy:
-    """Keep connections."""
+    """Keep connections: by a maximum age, or a pool that holds as many as are opened."""
     s = view.facts.settings
+    if "DB_POOL" in s and not connects_per_request(s):
+        size = s["DB_POOL_SIZE"] + max(1, s["DB_MAX_OVERFLOW"])
+        others = ["DB_MAX_OVERFLOW=0: what is beyond the pool is closed after use"]
+        return Remedy(settings={"DB_POOL_SIZE": str(size)}, others=others)
     changes = {"DB_CONN_MAX_AGE": "600"}
     if s.get("DB_POOL") == "per-request":
         changes = {"DB_POOL": "persistent", **({} if s["DB_CONN_MAX_AGE"] else changes)}

@@ -27,20 +27,27 @@ def judge(view: View) -> Candidate:
 
 
 def _held(view: View) -> float | None:
+    """Return the share of the active backends that wait for the disk."""
+    waits = view.facts.waits
+    if not waits:
+        return view.facts.waiting_for("IO")
+    return _waiting(view) / sum(waits.values())
+
+
+def _waiting(view: View) -> float:
+    """Return the mean backends that wait for the disk."""
     f = view.facts
-    waits = f.waiting_for("IO")
-    if waits is None or not f.waits:
-        return waits
     # LWLocks of WAL are of another type, and the many hold those while the one writes.
     locks = [event for event in WAL_EVENTS if not event.startswith("IO/")]
-    return waits + sum(f.wait_events.get(event, 0.0) for event in locks) / sum(f.waits.values())
+    return (f.waits or {}).get("IO", 0.0) + sum(f.wait_events.get(event, 0.0) for event in locks)
 
 
 def remedy(view: View) -> Remedy:
     """Write in the background, or keep more pages in memory."""
     f = view.facts
     others = ["several rows per transaction", "a faster disk for pg_wal"]
-    if (f.wal_bytes or 0) >= 1 and f.settings.get("POSTGRES_SYNCHRONOUS_COMMIT") == "on":
+    for_wal = (f.waiting_for_wal / held) if f.waits and (held := _waiting(view)) else 0.0
+    if for_wal >= t.FOR_WAL.value and f.settings.get("POSTGRES_SYNCHRONOUS_COMMIT") == "on":
         others.append("off may lose the last commits at a crash, never consistency")
         return Remedy(settings={"POSTGRES_SYNCHRONOUS_COMMIT": "off"}, others=others)
     return Remedy(words="raise POSTGRES_SHARED_BUFFERS to hold the pages in use", others=others)

@@ -30,7 +30,7 @@ def judge(view: View) -> Candidate:
 
 
 def remedy(view: View) -> Remedy:
-    """Enlarge each worker's pool, and its threads where these are fewer."""
+    """Enlarge each worker's pool, as far as PostgreSQL has room."""
     f = view.facts
     if "DB_POOL_SIZE" not in f.settings:
         return Remedy(words=f"{pools.factor(view, NAME):.1f} times as many connections in the pool")
@@ -38,7 +38,8 @@ def remedy(view: View) -> Remedy:
     size = pools.enlarged(view, NAME, int(f.settings["DB_POOL_SIZE"]), each)
     room = f.connections_room
     if f.route == "direct" and room is not None:
-        size = min(size, max(1, int((room + (f.pool_slots or 0)) // each)))
+        most = int((room + (f.pool_slots or 0)) // each) - f.settings["DB_MAX_OVERFLOW"]
+        size = min(size, max(1, most))
     others = ["shorter use of a connection: check it out late, give it back early"]
     return Remedy(settings={"DB_POOL_SIZE": str(size)}, others=others)
 
