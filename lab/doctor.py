@@ -86,8 +86,7 @@ def _cores(s: Settings, cores: int) -> Iterator[Finding]:
 def _limits(home: Home) -> Iterator[Finding]:
     found = limits.detect(home.name)
     if found.kind:
-        if not is_up(home):
-            found.clear()
+        found.clear_empty()
         yield "ok", f"CPU and memory limits by {found.kind}", ""
     else:
         yield (

@@ -10,7 +10,9 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +21,8 @@ from lab.errors import ServiceError
 
 PERIOD_US = 100_000
 V1_CONTROLLERS = ("cpu", "cpuacct", "memory")
+#: How long what is left in a group may take to end: a throttled process ends in its turn only.
+LEFT_S, POLL_S = 10.0, 0.02
 
 
 class Group(Protocol):
@@ -34,7 +38,7 @@ class Group(Protocol):
         """Return the folders of the group by controller, `unified` for version 2."""
 
     def remove(self) -> None:
-        """Remove the group once its processes have ended."""
+        """Remove the group, and end what is left in it."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +154,17 @@ class Limits:
             return CgroupV1(folders)
         return CgroupV2(folders["unified"]) if self.kind == "cgroup v2" else None
 
+    def clear_empty(self) -> None:
+        """Remove the groups that finding out made, where no other start of the lab uses them."""
+        for parent in dict.fromkeys(self.parents.values()):
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
     def clear(self) -> None:
-        """Remove this checkout's groups, also those an earlier crash left."""
+        """Remove this checkout's groups, also those an earlier crash left, with what runs in them.
+
+        Only for who holds the home's lock.
+        """
         for parent in dict.fromkeys(self.parents.values()):
             for child in parent.glob("*/") if parent.is_dir() else ():
                 _remove(child)
@@ -239,11 +252,20 @@ def _entering(files: list[str], args: list[str]) -> list[str]:
 
 
 def _remove(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise
-        raise ServiceError(f"cgroup {folder} still has processes") from error
+    """Remove a group, and end what a server that crashed left in it: PostgreSQL's backends, say."""
+    deadline = time.monotonic() + LEFT_S
+    while True:
+        try:
+            folder.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            if time.monotonic() > deadline:
+                raise ServiceError(f"cgroup {folder} still has processes") from error
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        time.sleep(POLL_S)

@@ -63,6 +63,11 @@ def test_service_and_pgbouncer_get_every_toggle_of_theirs():
             assert f"{name}: ${{{name}" in bouncer, name
 
 
+def test_a_service_does_not_wait_for_names_that_are_gone():
+    """Without it a killed PgBouncer's name was looked for elsewhere for 10 s, and no 503 came."""
+    assert 'dns_opt: ["timeout:1", "attempts:1"]' in section("x-service")
+
+
 def test_ports_are_published_on_loopback_only():
     """Nothing listens on an address that others can reach."""
     published = re.findall(r"(\S*)\$\{\w+_PORT:-\d+\}:\d+", TEXT)
