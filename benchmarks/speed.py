@@ -26,6 +26,7 @@ from benchmarks import pages, panels
 from lab import ceiling, env_file, results, stats
 from lab.paths import RESULTS, ROOT
 from lab.results import CellRecord
+from lab.runner import EXIT_REJECTED
 from lab.settings import FRAMEWORKS, PORT_FIELDS, Settings, build, host_defaults
 from lab.stack import docker, images
 from lab.stack.compose_settings import build as build_image
@@ -44,7 +45,9 @@ STACK_PAIRS = 2
 
 def bench(*words: str) -> list[CellRecord]:
     """Run the lab and return the records, accepted ones only; rejected ones are said."""
-    subprocess.run([sys.executable, "-m", "lab", "bench", *words], cwd=ROOT, check=False)
+    done = subprocess.run([sys.executable, "-m", "lab", "bench", *words], cwd=ROOT, check=False)
+    if done.returncode not in (0, EXIT_REJECTED):
+        sys.exit(done.returncode)  # it said why; the newest run is an older one
     records = results.find(RESULTS, "latest").records()
     for record in records:
         if record.status == "rejected":
@@ -248,6 +251,8 @@ def main() -> None:
     """Measure the named parts, all without names, and print the table."""
     os.chdir(ROOT)
     table = Table("what", "measured", "wanted", title="Poolscope: speed")
+    if unknown := [name for name in sys.argv[1:] if name not in PARTS]:
+        sys.exit(f"PARTS={unknown[0]} is not known; parts: {', '.join(PARTS)}")
     for name in sys.argv[1:] or PARTS:
         for line in PARTS[name]():
             table.add_row(*line)

@@ -1,5 +1,11 @@
 """`python -m lab`."""
 
-from lab.cli import main
+from lab import interrupts
 
-main()
+interrupts.install()  # before the imports, which take a second in which Ctrl-C may come
+try:
+    from lab.cli import main
+
+    main()
+except interrupts.Interrupted as error:
+    raise SystemExit(error.exit_code) from None

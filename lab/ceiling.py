@@ -80,10 +80,7 @@ def measure(
     clients = clients or clients_for(settings)
     if protocol == "prepared" and not prepared_supported:
         reason = f"{target.route} cannot carry prepared statements in transaction pooling"
-        return Ceiling(
-            settings.scenario, target.route, protocol, clients, None, None, connects, 0.0,
-            reason=reason,
-        )  # fmt: skip
+        return unknown(target, protocol, settings, reason, connects=connects)
     host, port = pgbench.addresses[target.route]
     output = _run(
         command(pgbench, target, protocol, settings, clients, WARMUP_S + duration_s, connects),
@@ -92,6 +89,15 @@ def measure(
         WARMUP_S + duration_s + GRACE_S,
     )
     return parse(output, settings.scenario, target.route, protocol, connects)
+
+
+def unknown(
+    target: Target, protocol: Protocol, s: Settings, reason: str, *, connects: bool = False
+) -> Ceiling:
+    """Return a ceiling that could not be measured, with the reason."""
+    return Ceiling(
+        s.scenario, target.route, protocol, clients_for(s), None, None, connects, 0.0, reason=reason
+    )
 
 
 def clients_for(s: Settings) -> int:

@@ -6,6 +6,7 @@ Settings are given as NAME=value words, as make gives them on: `lab bench PRESET
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 import time
@@ -15,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from lab import config, doctor, env_file, interrupts, report, results, runner
+from lab import config, doctor, env_file, report, results, runner
 from lab.errors import ConfigError, LabError
 from lab.images import offline
 from lab.interrupts import Interrupted
@@ -292,9 +293,12 @@ def images_offline(words: Words = None) -> None:
     options, _ = _split(words)
     written = offline.env_file(options["WRITE"]) if options.get("WRITE") else None
     home = locate()
-    with locked(home, "make images-offline"):
-        offline.build_all(home, console)
-    offline.tell(written, console)
+    try:
+        with locked(home, "make images-offline"):
+            offline.build_all(home, console)
+        offline.tell(written, console)
+    finally:
+        offline.give_back(home)
 
 
 @app.command(name="doctor")
@@ -317,7 +321,8 @@ def main() -> None:
     )
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("lab").setLevel(logging.INFO)
-    interrupts.install()
+    if os.geteuid() == 0:
+        os.umask(0o022)  # servers that drop root enter the folders that are made
     try:
         app()
     except LabError as error:

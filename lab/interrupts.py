@@ -22,7 +22,9 @@ class Interrupted(BaseException):
 def install() -> None:
     """Turn SIGINT, SIGTERM and SIGHUP into Interrupted, raised in the main thread."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _on_signal)
+        # One that is ignored stays so: that is how nohup lets a run outlive its terminal.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _on_signal)
     # A job that a script runs in the background is started with this one ignored, and so would be
     # every server; it is how PgBouncer is told to end.
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)

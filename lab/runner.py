@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import itertools
 import logging
@@ -18,7 +19,7 @@ from lab import ceiling, config, host, report, results
 from lab.cell import CellRun
 from lab.config import Cell, Plan
 from lab.equal_work import Work
-from lab.errors import ConfigError, LabError, ResultError
+from lab.errors import ConfigError, LabError, ResultError, ServiceError
 from lab.progress import RunProgress
 from lab.results import CeilingRecord, CellRecord, Manifest, Run
 from lab.settings import ROUTES, SCENARIOS, SMALL_HOST_CORES, Settings, host_defaults
@@ -64,8 +65,8 @@ def resumed(request: Request, folder: Path) -> tuple[Request, Run]:
     assert request.resume is not None
     run = results.find(folder, request.resume)
     manifest = run.manifest()
-    same = {"STACK"} if request.overrides.get("STACK", ("",))[0] == manifest.stack else set()
-    if given := [name for name in request.overrides if name not in same]:
+    before = {"STACK": manifest.stack} | manifest.overrides
+    if given := [n for n, (value, _) in request.overrides.items() if before.get(n) != value]:
         raise ConfigError(
             f"{', '.join(given)} cannot be given with RESUME: run {run.run_id} goes on "
             "with the settings that it was started with"
@@ -98,6 +99,8 @@ def execute(request: Request, stack: Stack, planned: Plan, run: Run, console: Co
     """Measure what is not measured yet, and leave records, tables and plots; return exit code."""
     facts = stack.facts()
     cells, notes = possible(planned, facts, request)
+    if request.resume:
+        _refuse_changes(run.manifest(), facts, cells)
     first = cells[0][1]
     if facts.limits:
         notes += halved_limits(first, host_defaults())
@@ -127,6 +130,27 @@ def execute(request: Request, stack: Stack, planned: Plan, run: Run, console: Co
     return EXIT_REJECTED if any(r.status == "rejected" for r in run.records()) else 0
 
 
+def _refuse_changes(
+    manifest: Manifest, facts: StackFacts, cells: list[tuple[Cell, Settings]]
+) -> None:
+    """Raise ResultError where a resumed run would be of two sets of cells or programs."""
+    if more := [cell.cell_id for cell, _ in cells if cell.cell_id not in manifest.cells]:
+        raise ResultError(
+            f"run {manifest.run_id} was started without {more[0]}; put the preset back, or start a "
+            "new run"
+        )
+    for name, version in (facts.versions | _packages()).items():
+        if (old := manifest.versions.get(name)) != version:
+            raise ResultError(
+                f"run {manifest.run_id} was made with {name} {old or '(none)'}, here is {version}; "
+                "start a new run"
+            )
+
+
+def _packages() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
 def possible(
     planned: Plan, facts: StackFacts, request: Request
 ) -> tuple[list[tuple[Cell, Settings]], list[str]]:
@@ -138,21 +162,14 @@ def possible(
     cells: list[tuple[Cell, Settings]] = []
     left_out = []
     for cell in planned.cells:
-        s = cell.settings
-        prepares = prepares_through(s, facts)
-        if s.db_prepared == "auto":
-            s = s.model_copy(update={"db_prepared": "on" if prepares else "off"})
-        if s.db_prepared == "on" and s.route == "pgbouncer" and not prepares:
+        resolved = facts.with_prepared(cell.settings)
+        if resolved is None:
             left_out.append(cell.cell_id)
         else:
-            cells.append((cell, s))
+            cells.append((cell, resolved))
     if not left_out:
         return cells, []
-    version = facts.versions.get("pgbouncer", "?")
-    reason = (
-        f"DB_PREPARED=on through PgBouncer {version} in transaction pooling loses statements "
-        "(supported from 1.21 on with PGBOUNCER_MAX_PREPARED_STATEMENTS above 0)"
-    )
+    reason = facts.why_unprepared
     if not cells or "DB_PREPARED" in request.overrides:
         raise ConfigError(f"{reason}; use DB_PREPARED=auto or PGBOUNCER_POOL_MODE=session")
     return cells, [f"left out, {reason}: {', '.join(left_out)}"]
@@ -186,8 +203,6 @@ def _manifest(
 ) -> Manifest:  # fmt: skip
     if (run.folder / "manifest.json").exists():
         return run.manifest().model_copy(update={"status": "running"})
-    versions = dict(facts.versions)
-    versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
     return Manifest(
         run_id=run.run_id,
         preset=planned.preset.name,
@@ -200,7 +215,7 @@ def _manifest(
         limits=facts.limits,
         limits_reason=facts.limits_reason,
         host=host.describe(),
-        versions=versions,
+        versions=facts.versions | _packages(),
         settings=first.public(),
         axes=planned.axes,
         cells={cell.cell_id: cell.digest for cell in cells},
@@ -219,12 +234,15 @@ def _ceilings(stack: Stack, settings: list[Settings], console: Console) -> list[
         endpoints = stack.start_database(first)
         role, password = endpoints.service_role, endpoints.service_password
         target = ceiling.Target(route, endpoints.database, role, password)
-        prepares = route == "direct" or prepares_through(first, stack.facts())
+        prepares = route == "direct" or stack.facts().prepares_through(first)
         for protocol in get_args(ceiling.Protocol):
-            found = ceiling.measure(
-                stack.pgbench(), target, protocol, first, duration_s=CEILING_S,
-                prepared_supported=prepares,
-            )  # fmt: skip
+            try:
+                found = ceiling.measure(
+                    stack.pgbench(), target, protocol, first, duration_s=CEILING_S,
+                    prepared_supported=prepares,
+                )  # fmt: skip
+            except ServiceError as error:  # the cells can be measured without
+                found = ceiling.unknown(target, protocol, first, str(error))
             figure = "not measured" if found.tps is None else f"{found.tps:,.0f} tps"
             why = f": {found.reason}" if found.reason else ""
             console.print(
@@ -234,19 +252,12 @@ def _ceilings(stack: Stack, settings: list[Settings], console: Console) -> list[
     return records
 
 
-def prepares_through(s: Settings, facts: StackFacts) -> bool:
-    """Return whether prepared statements survive this stack's PgBouncer with these settings."""
-    return s.pgbouncer_pool_mode == "session" or (
-        facts.pgbouncer_prepares and s.pgbouncer_max_prepared_statements > 0
-    )
-
-
 def _cells(
     stack: Stack, run: Run, cells: list[tuple[Cell, Settings]], reused: Mapping[str, CellRecord],
     facts: StackFacts, console: Console,
 ) -> str | None:  # fmt: skip
     """Measure the cells that are not measured yet; return where Prometheus answered last."""
-    works: dict[tuple[str, str], Work] = {}
+    works: dict[tuple[str | int, ...], Work] = {}
     story = RunStory(stack)
     story.finished(*reused.values())
     with RunProgress(console, [cell for cell, _ in cells]) as progress:
@@ -294,10 +305,10 @@ def interrupted(folder: Path) -> list[tuple[str, int, int]]:
     for path in sorted(folder.glob("*/manifest.json")):
         if path.parent.is_symlink():
             continue
-        manifest = Run(path.parent).manifest()
-        if manifest.preset.startswith("ladder"):
-            continue  # run again as a whole
-        if manifest.status != "finished":
-            done = sum(r.status == "accepted" for r in Run(path.parent).records())
-            found.append((manifest.run_id, done, len(manifest.cells)))
+        with contextlib.suppress(ResultError):  # damaged, or of an older version: no offer
+            manifest = Run(path.parent).manifest()
+            # Ladders and experiments are no presets, and are run again as a whole.
+            if manifest.status != "finished" and manifest.preset in config.presets():
+                done = sum(r.status == "accepted" for r in Run(path.parent).records())
+                found.append((manifest.run_id, done, len(manifest.cells)))
     return found

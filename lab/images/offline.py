@@ -7,6 +7,7 @@ Dockerfiles as ever, over another base.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from lab.files import write_atomic
 from lab.images import base
 from lab.images.base import DEBIAN_12, DEBIAN_13
 from lab.images.engine import Engine
-from lab.paths import ROOT
+from lab.paths import ENV_FILE, ROOT
 from lab.stack.home import Home
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -198,6 +199,17 @@ def tell(path: Path | None, console: Console) -> None:
         return
     write_atomic(path, with_lines(path.read_text(), lines), mode=path.stat().st_mode & 0o777)
     console.print(f"{len(lines)} images set in {path}", highlight=False)
+
+
+def give_back(home: Home) -> None:
+    """Give what root made in the checkout to the account that the checkout belongs to (sudo)."""
+    owner = ROOT.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    tops = [path for path in (ENV_FILE, ROOT / ".venv", home.root) if path.is_relative_to(ROOT)]
+    for path in (p for top in tops for p in (top, *top.rglob("*"))):
+        if os.path.lexists(path) and path.lstat().st_uid == 0:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def with_lines(text: str, lines: list[str]) -> str:

@@ -45,6 +45,32 @@ class StackFacts:
     limits_reason: str | None
     pgbouncer_prepares: bool
 
+    def prepares_through(self, s: Settings) -> bool:
+        """Return whether prepared statements survive this PgBouncer with these settings."""
+        return s.pgbouncer_pool_mode == "session" or (
+            self.pgbouncer_prepares and s.pgbouncer_max_prepared_statements > 0
+        )
+
+    def with_prepared(self, s: Settings) -> Settings | None:
+        """Return settings with DB_PREPARED=auto resolved, None where the route cannot carry it.
+
+        "auto" does not depend on the route: a service that prepares on one route only would make
+        two changes at once.
+        """
+        prepares = self.prepares_through(s)
+        if s.db_prepared == "auto":
+            return s.model_copy(update={"db_prepared": "on" if prepares else "off"})
+        return None if s.db_prepared == "on" and s.route == "pgbouncer" and not prepares else s
+
+    @property
+    def why_unprepared(self) -> str:
+        """Say why prepared statements cannot be had through PgBouncer."""
+        version = self.versions.get("pgbouncer", "?")
+        return (
+            f"DB_PREPARED=on through PgBouncer {version} in transaction pooling loses statements "
+            "(supported from 1.21 on with PGBOUNCER_MAX_PREPARED_STATEMENTS above 0)"
+        )
+
 
 Event = Literal["cell_start", "window_start", "window_end", "rejected"]
 

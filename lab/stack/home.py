@@ -55,9 +55,17 @@ class Home:
         return path
 
     def reset(self) -> None:
-        """Remove data and logs; programs stay."""
+        """Remove data and logs; programs stay. Raises ConfigError for what cannot be removed."""
         for folder in (self.root / "data", self.run):
-            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                shutil.rmtree(folder)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise ConfigError(
+                    f"{error.filename} cannot be removed: {error.strerror}; it belongs to who "
+                    "started the lab then"
+                ) from None
 
 
 def locate() -> Home:

@@ -21,6 +21,12 @@ from lab.errors import ServiceError
 
 PERIOD_US = 100_000
 V1_CONTROLLERS = ("cpu", "cpuacct", "memory")
+#: By which systemd-run finds the user's manager.
+SYSTEMD_VARIABLES = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+#: Half a core, as a process of version 2 reads its own group's limit; without the controller a
+#: scope is made all the same.
+PROBE_CPUS = 0.5
+PROBE = 'cat "/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/cpu.max"'
 #: How long what is left in a group may take to end: a throttled process ends in its turn only.
 LEFT_S, POLL_S = 10.0, 0.02
 
@@ -55,9 +61,9 @@ class CgroupV1:
     def limit(self, cpus: float | None, memory_bytes: int | None) -> None:
         """See Group."""
         quota = -1 if cpus is None else round(cpus * PERIOD_US)
-        (self.folders["cpu"] / "cpu.cfs_period_us").write_text(str(PERIOD_US))
-        (self.folders["cpu"] / "cpu.cfs_quota_us").write_text(str(quota))
-        (self.folders["memory"] / "memory.limit_in_bytes").write_text(str(memory_bytes or -1))
+        _write(self.folders["cpu"] / "cpu.cfs_period_us", PERIOD_US)
+        _write(self.folders["cpu"] / "cpu.cfs_quota_us", quota)
+        _write(self.folders["memory"] / "memory.limit_in_bytes", memory_bytes or -1)
 
     def paths(self, pid: int) -> dict[str, str]:
         """See Group."""
@@ -82,8 +88,8 @@ class CgroupV2:
     def limit(self, cpus: float | None, memory_bytes: int | None) -> None:
         """See Group."""
         quota = "max" if cpus is None else round(cpus * PERIOD_US)
-        (self.folder / "cpu.max").write_text(f"{quota} {PERIOD_US}")
-        (self.folder / "memory.max").write_text(str(memory_bytes or "max"))
+        _write(self.folder / "cpu.max", f"{quota} {PERIOD_US}")
+        _write(self.folder / "memory.max", memory_bytes or "max")
 
     def paths(self, pid: int) -> dict[str, str]:
         """See Group."""
@@ -105,7 +111,10 @@ class SystemdScope:
         """See Group."""
         scope = ["--scope", "--quiet", "--collect", f"--unit={self.unit}"]
         accounting = ["-p", "CPUAccounting=yes", "-p", "MemoryAccounting=yes"]
-        return ["systemd-run", *self.manager, *scope, *accounting, "--", *args]
+        # A server's own environment does not say where the user's manager is.
+        bus = [f"{name}={os.environ[name]}" for name in SYSTEMD_VARIABLES if name in os.environ]
+        run = ["systemd-run", *self.manager, *scope, *accounting, "--", *args]
+        return ["env", *bus, *run] if bus else run
 
     def limit(self, cpus: float | None, memory_bytes: int | None) -> None:
         """See Group."""
@@ -219,13 +228,16 @@ def _try_v1(name: str) -> Limits | str:
 def _try_systemd(name: str) -> Limits | str:
     if shutil.which("systemd-run") is None:
         return "systemd-run is not there"
-    command = ["systemd-run", "--user", "--scope", "--quiet", "-p", "CPUQuota=50%", "true"]
+    quota = ["-p", f"CPUQuota={PROBE_CPUS:.0%}"]
+    command = ["systemd-run", "--user", "--scope", "--quiet", *quota, "sh", "-c", PROBE]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
     except subprocess.TimeoutExpired:
         return "systemd-run --user did not answer"
     if done.returncode:
         return f"systemd-run --user: {(done.stderr.strip().splitlines() or ['failed'])[0]}"
+    if done.stdout.split()[:1] != [str(round(PROBE_CPUS * PERIOD_US))]:
+        return "the user's systemd may not limit CPU (no cpu controller delegated to it)"
     return Limits("systemd", None, name=name)
 
 
@@ -249,6 +261,16 @@ def _entering(files: list[str], args: list[str]) -> list[str]:
         'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ > "$1"; shift; n=$((n-1)); done; exec "$@"'
     )
     return ["sh", "-ec", script, "sh", str(len(files)), *files, *args]
+
+
+def _write(path: Path, value: object) -> None:
+    try:
+        path.write_text(str(value))
+    except OSError as error:  # memory that is in use already, say
+        raise ServiceError(
+            f"limit of {path.parent.name} not set: {path.name} refuses {value} "
+            f"({error.strerror}); raise its *_CPUS or *_MEMORY"
+        ) from None
 
 
 def _remove(folder: Path) -> None:

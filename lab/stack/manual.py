@@ -8,7 +8,7 @@ import time
 import psutil
 from rich.console import Console
 
-from lab.errors import ConfigError
+from lab.errors import ConfigError, ServiceError
 from lab.files import write_atomic
 from lab.settings import Settings
 from lab.stack import project, select
@@ -26,10 +26,11 @@ def up(home: Home, settings: Settings, asked_for: set[str], console: Console) ->
     stack = select.open_stack(home, settings, asked_for, console, detached=True)
     try:
         stack.prepare(settings)
-        prepared = settings.db_prepared
-        if prepared == "auto":
-            prepared = "on" if stack.facts().pgbouncer_prepares else "off"
-        endpoints = stack.start(settings.model_copy(update={"db_prepared": prepared}))
+        facts = stack.facts()
+        resolved = facts.with_prepared(settings)
+        if resolved is None:
+            raise ConfigError(f"{facts.why_unprepared}; use DB_PREPARED=auto")
+        endpoints = stack.start(resolved)
         _announce(stack, settings)
         lines = _lines(settings, endpoints)
         write_atomic(home.run / STATE, json.dumps(lines))
@@ -126,6 +127,8 @@ def logs(home: Home, service: str | None, lines: str, console: Console) -> None:
 
 def forget(home: Home) -> None:
     """Remove data and logs, and the volumes of the compose stack where it ever ran."""
+    if project.recorded(home):
+        raise ServiceError("containers may be left: start the Docker engine, then `make reset`")
     home.reset()
     if project.has_volumes(home):
         project.remove_volumes(home)

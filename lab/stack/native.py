@@ -180,10 +180,16 @@ class NativeStack:
 
     def stop(self) -> None:
         """See Stack."""
+        failed = []
         with shielded():
             for name in reversed(list(self._processes)):
-                self._stop(name)
+                try:
+                    self._stop(name)
+                except ServiceError as error:
+                    failed.append(error)
             self.limits.clear()
+        if failed:
+            raise failed[0]
 
     # --- the parts ------------------------------------------------------------------------------
 

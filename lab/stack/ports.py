@@ -26,18 +26,26 @@ def allocate(settings: Settings, asked_for: Collection[str]) -> dict[str, int]:
 
     Raises ConfigError for a taken port whose variable is in `asked_for`.
     """
+    chosen = [name for name in PORT_FIELDS if name.upper() in asked_for]
     given: dict[str, int] = {}
-    for name in PORT_FIELDS:
+    for name in chosen:
         wanted = getattr(settings, name)
-        if name.upper() in asked_for and not free(wanted):
+        if other := next((n for n, port in given.items() if port == wanted), None):
+            raise ConfigError(f"{name.upper()}={wanted} is {other.upper()}'s too; choose another")
+        if not free(wanted):
             raise ConfigError(
                 f"{name.upper()}={wanted} was asked for, but 127.0.0.1:{wanted} is taken; "
                 "choose another or leave it out"
             )
-        port = wanted
-        while port in given.values() or not free(port):
-            port += 1
-            if port > 65535:
-                raise ConfigError(f"no free port from {wanted} on for {name.upper()}")
-        given[name] = port
-    return given
+        given[name] = wanted
+    for name in PORT_FIELDS:
+        if name not in given:
+            given[name] = _next_free(name, getattr(settings, name), given.values())
+    return {name: given[name] for name in PORT_FIELDS}
+
+
+def _next_free(name: str, wanted: int, given: Collection[int]) -> int:
+    for port in range(wanted, 65536):
+        if port not in given and free(port):
+            return port
+    raise ConfigError(f"no free port from {wanted} on for {name.upper()}")

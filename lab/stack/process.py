@@ -118,12 +118,13 @@ class Process:
 
     def stop(self) -> None:
         """Ask it to end, then make it end, with every process that it left."""
-        end_tree(
-            self._popen.pid,
-            self.command.stop_signal,
-            self.command.stop_timeout_s,
-            reap=lambda timeout: self._popen.wait(timeout),
-        )
+        if self.alive():  # else its id may be another's by now; what it left is in its group
+            end_tree(
+                self._popen.pid,
+                self.command.stop_signal,
+                self.command.stop_timeout_s,
+                reap=lambda timeout: self._popen.wait(timeout),
+            )
         self._record.unlink(missing_ok=True)
         if self.group is not None:
             self.group.remove()

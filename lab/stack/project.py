@@ -135,12 +135,20 @@ def recorded(home: Home) -> bool:
 
 
 def running(home: Home) -> dict[str, str]:
-    """Return the state of each running container of this home's project by its service."""
+    """Return the state of each running container of this home's project by its service.
+
+    Where the engine does not answer, none runs.
+    """
     if not recorded(home):
         return {}
     words = ["docker", "ps", "--filter", f"label={LABEL}={home.name}", "--format"]
     shown = '{{.Label "com.docker.compose.service"}} {{.Names}}, {{.Status}}'
-    return dict(line.split(" ", 1) for line in docker.run([*words, shown]).splitlines())
+    try:
+        lines = docker.run([*words, shown]).splitlines()
+    except LabError as error:
+        log.debug("containers of %s: %s", home.name, error)
+        return {}
+    return dict(line.split(" ", 1) for line in lines)
 
 
 def take_down(home: Home) -> list[str]:

@@ -218,7 +218,11 @@ def prometheus_scrapes(url: str, jobs: Sequence[str], since: float) -> None:
     It answers at once but finds its targets some 5 s later: a first window would lack samples.
     """
     found = httpx.get(
-        f"{url}/api/v1/query", params={"query": "up == 1"}, timeout=5, trust_env=False
+        # Samples are kept over starts, and the last of an earlier one is found for five minutes.
+        f"{url}/api/v1/query",
+        params={"query": f"up == 1 and timestamp(up) >= {since}"},
+        timeout=5,
+        trust_env=False,
     )
     scraped = {series["metric"]["job"] for series in found.json()["data"]["result"]}
     if waiting := set(jobs) - scraped:

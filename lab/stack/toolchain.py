@@ -143,11 +143,13 @@ def _how_to_get(needs: Iterable[Need], why: str) -> str:
 
 
 def fetch(packages: Iterable[str], root: Path) -> None:
-    """Download packages with what they depend on and unpack them below `root`.
+    """Download packages with what they depend on and unpack them below `root`, all or nothing.
 
     Raises ServiceError with apt's last words.
     """
+    root = root.resolve()
     state = root.parent / "apt"
+    shutil.rmtree(state, ignore_errors=True)  # of one that was interrupted
     for folder in ("lists/partial", "cache/archives/partial"):
         (state / folder).mkdir(parents=True, exist_ok=True)
     options = [
@@ -164,9 +166,16 @@ def fetch(packages: Iterable[str], root: Path) -> None:
     names = re.findall(r"^Inst (\S+)", simulated, re.MULTILINE)
     archives = state / "cache" / "archives"
     _run(["apt-get", *options, "-qq", "download", *names], archives)
-    root.mkdir(parents=True, exist_ok=True)
+    # Aside first: half a package that an interruption left would pass for a program that is there.
+    unpacked = state / "unpacked"
+    if root.exists():
+        shutil.copytree(root, unpacked, symlinks=True, dirs_exist_ok=True)
+    unpacked.mkdir(exist_ok=True)
     for archive in sorted(archives.glob("*.deb")):
-        _run(["dpkg", "-x", str(archive), str(root)], state)
+        _run(["dpkg", "-x", str(archive), str(unpacked)], state)
+    if root.exists():
+        root.rename(state / "before")
+    unpacked.rename(root)
     shutil.rmtree(state)
 
 

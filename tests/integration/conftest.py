@@ -89,6 +89,27 @@ def lab(home: Home) -> Iterator[Lab]:
             remove_volumes(home)
 
 
+def own_environment(folder: Path, programs: Toolchain) -> dict[str, str]:
+    """Return an environment for a lab process with home, results and .env below a folder."""
+    own = Home(folder / "home")
+    share_toolchain(own, programs)
+    names = {
+        "POOLSCOPE_HOME": str(own.root),
+        "POOLSCOPE_RESULTS": str(folder / "results"),
+        "POOLSCOPE_ENV_FILE": str(folder / "env"),
+        "STACK": stacks.TEST_STACK,
+    }
+    return {**os.environ, **names}
+
+
+def remove_what_is_left(folder: Path) -> None:
+    """Remove the folder of such an environment, and the volumes of its stack."""
+    home = Home(folder / "home")
+    if stacks.TEST_STACK == "compose" and stacks.volumes(home):
+        remove_volumes(home)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
 def scratch() -> Iterator[Path]:
     """A folder that servers which drop root can enter, unlike pytest's own."""
@@ -103,19 +124,10 @@ def isolated(scratch: Path, programs: Toolchain) -> Iterator[Callable[..., dict[
     """Return an environment for a lab process with a home, results and .env of its own."""
 
     def make(**more: str) -> dict[str, str]:
-        own = Home(scratch / "home")
-        share_toolchain(own, programs)
-        names = {
-            "POOLSCOPE_HOME": str(own.root),
-            "POOLSCOPE_RESULTS": str(scratch / "results"),
-            "POOLSCOPE_ENV_FILE": str(scratch / "env"),
-            "STACK": stacks.TEST_STACK,
-        }
-        return {**os.environ, **names, **more}
+        return own_environment(scratch, programs) | more
 
     yield make
-    if stacks.TEST_STACK == "compose" and stacks.volumes(Home(scratch / "home")):
-        remove_volumes(Home(scratch / "home"))
+    remove_what_is_left(scratch)
 
 
 @pytest.fixture(scope="module")

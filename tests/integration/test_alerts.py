@@ -86,7 +86,13 @@ def test_connecting_per_request_raises_the_storm_with_its_numbers(lab: Lab, tmp_
 def test_prometheus_evaluates_every_rule(lab: Lab) -> None:
     """Each rule that was loaded works; an expression that matches twice fails only when it runs."""
     _, endpoints = lab.start(FRAMEWORK="flask")
-    rules = [rule for group in api(endpoints, "rules")["groups"] for rule in group["rules"]]
+    def evaluated() -> list[dict[str, Any]]:
+        found = [rule for group in api(endpoints, "rules")["groups"] for rule in group["rules"]]
+        if unknown := [rule["name"] for rule in found if rule["health"] == "unknown"]:
+            raise OSError(f"not evaluated yet: {unknown}")
+        return found
+
+    rules = wait_until(evaluated, "rules", DEADLINE_S)
     assert {r["name"] for r in rules if r["type"] == "alerting"} == {a.name for a in ALERTS}
     assert len(rules) == len(ALERTS) + len(SIGNALS)
     assert [(r["name"], r["lastError"]) for r in rules if r["health"] == "err"] == []

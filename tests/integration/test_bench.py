@@ -5,20 +5,24 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.paths import ROOT
 from lab.stack.home import Home
+from lab.stack.toolchain import Toolchain
 
 from . import stacks
+from .conftest import own_environment, remove_what_is_left
 
 LAB = [sys.executable, "-m", "lab"]
 SMALL = ["PRESET=smoke", "FRAMEWORK=flask", "WARMUP=1", "WINDOW=3", "USERS=4"]
@@ -38,11 +42,23 @@ def left_behind(env: dict[str, str]) -> list[str]:
     return stacks.left_behind(Home(Path(env["POOLSCOPE_HOME"])))
 
 
+Finished = tuple[dict[str, str], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def finished(programs: Toolchain) -> Iterator[Finished]:
+    """A run that ended by itself, with its environment."""
+    folder = Path(tempfile.mkdtemp(prefix="poolscope-test-"))
+    folder.chmod(0o755)
+    env = own_environment(folder, programs)
+    yield env, lab(env, "bench", *SMALL)
+    remove_what_is_left(folder)
+
+
 @pytest.mark.stack
-def test_a_run_leaves_what_it_promises_and_nothing_else(isolated: Isolated) -> None:
+def test_a_run_leaves_what_it_promises_and_nothing_else(finished: Finished) -> None:
     """A run ends with every file of the design, hashes that match, and nothing running."""
-    env = isolated()
-    done = lab(env, "bench", *SMALL)
+    env, done = finished
     assert done.returncode in (0, 3), done.stderr
     folder = Path(env["POOLSCOPE_RESULTS"]) / "latest"
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -98,6 +114,8 @@ def test_interrupted_run_leaves_nothing_and_resumes(isolated: Isolated, number: 
         if number == signal.SIGKILL:
             assert lab(env, "down").returncode == 0
         assert not left_behind(env), f"after {after_s:.1f} s"
+    if number == signal.SIGTERM:
+        return
     unfinished = [
         path.parent.name
         for path in sorted(results.glob("*-*/manifest.json"))
@@ -106,11 +124,20 @@ def test_interrupted_run_leaves_nothing_and_resumes(isolated: Isolated, number: 
     if not unfinished:
         process_cells(env, results)
         unfinished = [sorted(results.glob("*-*"))[-1].name]
+    records = results / unfinished[-1] / "cells"
+    before = {p: p.read_bytes() for p in records.glob("*/record.json") if accepted(p)}
     done = lab(env, "bench", f"RESUME={unfinished[-1]}")
     assert done.returncode in (0, 3), done.stderr
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert done.stdout.count("reused") >= len(before)
     manifest = json.loads((results / unfinished[-1] / "manifest.json").read_text())
     assert manifest["status"] == "finished"
     assert not left_behind(env)
+
+
+def accepted(path: Path) -> bool:
+    """Return whether a cell's record is whole, and accepted."""
+    return path.with_suffix(".sha256").exists() and '"status": "accepted"' in path.read_text()
 
 
 def process_cells(env: dict[str, str], results: Path) -> None:
@@ -120,12 +147,11 @@ def process_cells(env: dict[str, str], results: Path) -> None:
     next(newest.glob("cells/*/record.sha256")).unlink()
 
 
-def test_resume_reuses_accepted_cells_only(isolated: Isolated) -> None:
-    """A whole accepted cell is reused; one without its seal is measured again; a changed one or
-    other settings are refused.
+def test_resume_reuses_accepted_cells_only(finished: Finished) -> None:
+    """A whole accepted cell is reused; one without its seal is measured again; a changed one,
+    other settings or another version of a program are refused.
     """  # noqa: D205
-    env = isolated()
-    assert lab(env, "bench", *SMALL).returncode in (0, 3)
+    env, _ = finished
     run = (Path(env["POOLSCOPE_RESULTS"]) / "latest").resolve()
     first, second = sorted(run.glob("cells/*"))
     accepted = json.loads((second / "record.json").read_text())["status"] == "accepted"
@@ -135,6 +161,14 @@ def test_resume_reuses_accepted_cells_only(isolated: Isolated) -> None:
     assert second.name in done.stdout
     assert ("reused" in done.stdout) == accepted
     assert (first / "record.sha256").exists()
+
+    manifest = (run / "manifest.json").read_text()
+    older = re.sub(r'"postgres": "[\d.]+"', '"postgres": "9.6"', manifest)
+    (run / "manifest.json").write_text(older)
+    refused = lab(env, "bench", f"RESUME={run.name}")
+    assert refused.returncode == 2
+    assert "was made with postgres 9.6, here is " in refused.stderr
+    (run / "manifest.json").write_text(manifest)
 
     env_file = Path(env["POOLSCOPE_ENV_FILE"])
     kept = env_file.read_text()

@@ -16,6 +16,13 @@ subprocess.run(["grep", "SigIgn", "/proc/self/status"], check=True)
 """
 
 
+def test_a_run_under_nohup_outlives_its_terminal() -> None:
+    """A hang-up that is ignored at the start stays ignored."""
+    args = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-c", CODE]
+    done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[1], 16) & 1 << signal.SIGHUP - 1
+
+
 def test_servers_hear_every_signal_though_the_lab_was_started_in_the_background() -> None:
     """A shell without job control starts `lab &` with SIGINT and SIGQUIT ignored."""
     script = 'trap "" INT QUIT; exec "$@"'

@@ -25,7 +25,7 @@ def test_write_atomic_leaves_the_old_file_or_the_new_one(
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ResultError, match="file cannot be written: disk full"):
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -50,6 +50,36 @@ def test_cgroup_v2_limits_are_written_as_the_kernel_reads_them(tmp_path: Path) -
     assert (tmp_path / "memory.max").read_text() == "max"
 
 
+def test_a_limit_that_the_kernel_refuses_is_said(tmp_path: Path) -> None:
+    """Memory that is in use already cannot be taken away: one line names the server."""
+    group = CgroupV2(tmp_path / "postgres")  # not there: no file of it can be written
+    with pytest.raises(ServiceError, match=r"limit of postgres not set: cpu\.max refuses"):
+        group.limit(0.5, None)
+
+
+def test_what_a_crash_left_in_a_group_is_ended() -> None:
+    """A group is removed with the processes in it, which nobody else knows of any more."""
+    found = limits.detect(f"poolscope-parts-{os.getpid()}")
+    if not found.parents:
+        pytest.skip(f"no groups here: {found.reason}")
+    group = found.group("left")
+    assert group is not None
+    left = subprocess.Popen(group.wrap(["sleep", "60"]))
+    try:
+        procs = next(iter(group.paths(left.pid).values())) + "/cgroup.procs"
+        wait_until(
+            lambda: assert_is(str(left.pid) in Path(procs).read_text(), True),
+            "joining", 5, errors=(AssertionError,),
+        )  # fmt: skip
+        group.remove()
+        assert left.wait(5) == -signal.SIGKILL
+        assert not Path(procs).parent.exists()
+    finally:
+        left.kill()
+        left.wait()
+        found.clear()
+
+
 def test_entering_a_group_runs_the_command_with_its_arguments(tmp_path: Path) -> None:
     """The shell writes its own id into each file and becomes the command, odd words included."""
     file = tmp_path / "cgroup.procs"
@@ -69,14 +99,31 @@ def test_systemd_scope_runs_the_command_and_sets_its_properties(
         (tmp_path / name).write_text(f'#!/bin/sh\necho "$0 $*" >> {said}\n{ending}')
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
     scope = Limits("systemd", None, name="lab").group("postgres")
     assert isinstance(scope, limits.SystemdScope)
     done = subprocess.run(scope.wrap(["echo", "a b"]), capture_output=True, text=True, check=True)
     assert done.stdout == "a b\n"
+    # A server's environment has no place for the manager's address: it is given by hand.
+    assert "XDG_RUNTIME_DIR=/run/user/7" in scope.wrap(["echo"])
     scope.limit(0.25, 2**20)
     run, properties = said.read_text().splitlines()
     assert f"--user --scope --quiet --collect --unit={scope.unit}" in run
     assert f"set-property {scope.unit}.scope CPUQuota=25% MemoryMax=1048576" in properties
+
+
+@pytest.mark.parametrize(
+    ("shown", "kind"), [("50000 100000", "systemd"), ("max 100000", None), ("", None)]
+)
+def test_systemd_counts_only_where_it_limits_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str, kind: str | None
+) -> None:
+    """Without a delegated cpu controller a scope is made, and limits nothing."""
+    (tmp_path / "systemd-run").write_text(f"#!/bin/sh\necho {shown}\n")
+    (tmp_path / "systemd-run").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = limits._try_systemd("lab")
+    assert (found.kind if isinstance(found, Limits) else None) == kind
 
 
 def test_no_limits_means_no_groups() -> None:
@@ -99,6 +146,23 @@ def test_a_taken_port_gives_way_unless_it_was_asked_for() -> None:
         assert all(free(number) for number in given.values())
         with pytest.raises(ConfigError, match=f"POSTGRES_PORT={port} was asked for"):
             allocate(settings, {"POSTGRES_PORT"})
+
+
+def test_a_port_that_was_asked_for_is_not_given_to_another() -> None:
+    """A server that has to move leaves out what was asked for; one port is not asked for twice."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        if not free(port + 1):
+            return
+        settings = build({"POSTGRES_PORT": port, "PGBOUNCER_PORT": port + 1})
+        given = allocate(settings, {"PGBOUNCER_PORT"})
+        assert given["pgbouncer_port"] == port + 1
+        assert given["postgres_port"] > port + 1
+        both = build({"POSTGRES_PORT": port + 1, "PGBOUNCER_PORT": port + 1})
+        with pytest.raises(ConfigError, match="too; choose another"):
+            allocate(both, {"POSTGRES_PORT", "PGBOUNCER_PORT"})
 
 
 def sleeper(name: str = "sleeper", seconds: int = 60) -> Command:

@@ -57,6 +57,33 @@ def test_without_apt_each_missing_program_is_named(
     assert "no apt" in str(raised.value)
 
 
+def test_an_interrupted_unpacking_leaves_no_half_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was there stays whole, and nothing of the new is there, until all of it is."""
+    root = tmp_path / "toolchain"
+    kept = program(root / "usr/sbin/pgbouncer")
+
+    def run(args: list[str], cwd: Path, *, check: bool = True) -> str:
+        if args[:2] == ["dpkg", "-x"]:
+            program(Path(args[3]) / "usr/bin/prometheus")
+            raise KeyboardInterrupt
+        if args[-1] == "thing":
+            (cwd / "thing.deb").write_text("")
+        return "Inst thing" if "-s" in args else ""
+
+    monkeypatch.setattr(toolchain, "_run", run)
+    with pytest.raises(KeyboardInterrupt):
+        toolchain.fetch({"thing"}, root)
+    assert [path for path in root.rglob("*") if path.is_file()] == [kept]
+    monkeypatch.setattr(toolchain, "_run", lambda args, cwd, *, check=True: (
+        program(Path(args[3]) / "usr/bin/prometheus") and "" if args[0] == "dpkg"
+        else run(args, cwd, check=check)))  # fmt: skip
+    toolchain.fetch({"thing"}, root)
+    assert {path.name for path in root.rglob("*") if path.is_file()} == {"pgbouncer", "prometheus"}
+    assert [path.name for path in tmp_path.iterdir()] == ["toolchain"]
+
+
 def test_a_source_without_the_package_is_said(tmp_path: Path) -> None:
     """A package that apt does not know is an error with apt's own words."""
     if shutil.which("apt-get") is None:
