@@ -37,8 +37,6 @@ LIMIT_OF: dict[str, tuple[str, Any]] = {
     GENERATOR: ("generator_ms", 0.0), "pgbouncer-pool": ("pgbouncer_slots", None),
     "service-pool": ("pool_slots", None), "workers": ("service_slots", None),
 }  # fmt: skip
-#: Beyond it the model does not describe the cell as it is, and its answer is not scaled by it.
-MOST_SCALE = 1.5
 
 
 @dataclass(frozen=True)
@@ -148,27 +146,19 @@ def _host_ms(facts: Facts) -> float:
     return sum(used) / facts.rps / (facts.host_cores * USABLE) * 1000
 
 
-def scale(facts: Facts, net: Network, *, cpu: bool) -> float:
-    """Return the model's error on the cell as it is, with which its answers are scaled.
-
-    1 where slots or locks were waited for: what was late then is not late on a CPU.
-    """
-    now = net.throughput()
-    found = facts.rps / now if facts.rps and now > 0 else 1.0
-    return found if cpu and 1 / MOST_SCALE <= found <= MOST_SCALE else 1.0
-
-
 def with_next(demand: Demand, facts: Facts, net: Network | None) -> Demand:
-    """Return the demand with what throughput would be if each resource's limit were gone."""
-    if net is None:
+    """Return the demand with what throughput would be if each resource's limit were gone.
+
+    It is what the network gains by that, over what was measured.
+    """
+    if net is None or not facts.rps:
         return demand
-    found = []
+    now, found = net.throughput(), []
     for one in demand.resources:
         if one.name in LIMIT_OF:
             field, without = LIMIT_OF[one.name]
-            after = replace(net, **{field: without}).throughput()
-            next_rps = after * scale(facts, net, cpu=one.kind == "cpu")
-            one = one.model_copy(update={"next_rps": next_rps})
+            gain = replace(net, **{field: without}).throughput() / now
+            one = one.model_copy(update={"next_rps": facts.rps * gain})
         found.append(one)
     return demand.model_copy(update={"resources": found})
 

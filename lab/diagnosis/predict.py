@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lab.diagnosis import network
 from lab.diagnosis.facts import (
     DATABASE,
     GENERATOR,
@@ -26,6 +25,8 @@ from lab.diagnosis.model import Prediction, Remedy
 from lab.diagnosis.network import USABLE, Network
 from lab.diagnosis.verdicts.base import View
 
+#: Beyond it the model does not describe the cell as it is, and its answer is not scaled by it.
+MOST_SCALE = 1.5
 #: Half the width of the interval: where only a limit or a number of slots changes, where waiting
 #: of another kind goes, and where work goes whose CPU was not measured apart.
 WIDTH, WIDTH_WAITING, WIDTH_WORK = 0.2, 0.35, 0.4
@@ -64,7 +65,10 @@ def predict(view: View, remedy: Remedy, cause: str) -> Prediction | None:
         return None
     after = changed(facts, net, remedy.settings)
     base = facts.rps * (1 - (facts.error_rate or 0.0))
-    scale = network.scale(facts, net, cpu=cause.endswith("-cpu"))
+    now = net.throughput()
+    scale = facts.rps / now if now > 0 else 1.0
+    if not cause.endswith("-cpu") or not 1 / MOST_SCALE <= scale <= MOST_SCALE:
+        scale = 1.0  # what was late while slots or locks were held is not late on a CPU
     if cause != "connection-set-up":  # whose work afterwards is known at its own rate
         after = _warmed(after, facts.rps / scale)
     rps = after.throughput() * scale
