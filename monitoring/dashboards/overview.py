@@ -16,7 +16,6 @@ from monitoring.dashboards.panel import (
     columns,
     limits,
     lines,
-    now,
     of_signal,
     scoped,
     signal,
@@ -41,7 +40,7 @@ MOST = (
     f"topk(1, avg_over_time({_CPU}[1m]) >= 0.9)"
     " or on() topk(1, avg_over_time(poolscope:bottleneck_pressure[1m]))"
 )
-ALERTS = 'max by (alertname, severity, alertstate) (ALERTS{alertstate=~"pending|firing"})'
+ALERTS = 'max by (alertname, severity, alertstate, page) (ALERTS{alertstate=~"pending|firing"})'
 
 
 def _stat(title: str, text: str, name: str, **more: Any) -> Panel:
@@ -238,9 +237,16 @@ CAUSES = Row(
         Panel(
             "bargauge",
             "Use over limit",
-            "Every resource that has a limit, by how much of it is used. The longest bar is what"
+            "Every resource that has a limit, by how much of it is used. The first is what"
             " limits throughput first; several near 100% are in balance.",
-            (now(Query(scoped("poolscope:bottleneck_pressure"), "{{resource}}", due="always")),),
+            (
+                Query(
+                    f"sort_desc({scoped('poolscope:bottleneck_pressure')})",
+                    "{{resource}}",
+                    instant=True,
+                    due="always",
+                ),
+            ),
             unit="percentunit",
             max=1,
             steps=((None, GREEN), (0.8, "orange"), (0.95, RED)),
