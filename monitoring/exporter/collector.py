@@ -73,8 +73,9 @@ class PatientCall:
 class PoolscopeCollector(Collector):
     """Reads the local sources at once, then waits for the remote ones up to the deadline.
 
-    Local ones (files) come first: Prometheus gives every figure the time at which its scrape
-    began, and a CPU counter read late would show more use than there was.
+    Local ones (files) come first, also where an earlier scrape still waits for the remote ones:
+    every figure gets the time at which its scrape began, and a CPU counter read late would show
+    more use than there was.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class PoolscopeCollector(Collector):
         self._remote = {source.name: PatientCall(source, clock) for source in remote}
         self._deadline_s = deadline_s
         self._clock = clock
-        self._lock = threading.Lock()
+        self._reading_local, self._asking = threading.Lock(), threading.Lock()
         self._problems: dict[str, bool] = {}
 
     def describe(self) -> list[Metric]:
@@ -97,8 +98,10 @@ class PoolscopeCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield what all sources give now; scrapes at the same time follow one another."""
-        with self._lock:
-            outcomes = self._read_all()
+        with self._reading_local:
+            outcomes = {source.name: read_once(source, self._clock) for source in self._local}
+        with self._asking:
+            outcomes |= self._ask()
         for name, outcome in outcomes.items():
             self._note(name, outcome.reading.problems)
             yield from outcome.reading.families
@@ -115,14 +118,11 @@ class PoolscopeCollector(Collector):
             [((name,), o.seconds) for name, o in outcomes.items()],
         )
 
-    def _read_all(self) -> dict[str, Outcome]:
-        outcomes = {source.name: read_once(source, self._clock) for source in self._local}
+    def _ask(self) -> dict[str, Outcome]:
         end = self._clock() + self._deadline_s
         for call in self._remote.values():
             call.begin()
-        for name, call in self._remote.items():
-            outcomes[name] = call.end(end - self._clock())
-        return outcomes
+        return {name: call.end(end - self._clock()) for name, call in self._remote.items()}
 
     def _note(self, name: str, problems: list[str]) -> None:
         """Log when a collector begins or ceases to fail, not at every scrape."""
