@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +23,12 @@ from lab.paths import ROOT
 from lab.stack.base import Endpoints, LadderStack
 
 SCRIPT = "ladder-insert.sql"
-#: Rows of the file, some 190 MB: two seconds and more of COPY on any machine seen.
-ROWS = 2_000_000
+#: Rows of the file and bytes of a line, some 190 MB: two seconds and more of COPY on any machine
+#: seen.
+ROWS, LINE_BYTES = 2_000_000, 100
+#: The file's name in the folder that is given: one that an interrupted run left is written over.
+FILE = "ladder-rows.txt"
+NEEDS = f"it needs {ROWS * LINE_BYTES / 1e6:.0f} MB there"
 CLIENTS = 50
 GRACE_S = 120
 COLUMNS = "id, user_id, amount, note, created_at"
@@ -42,17 +45,19 @@ class Found:
     method: str
 
 
-def copy(stack: LadderStack, endpoints: Endpoints, seed: int) -> Found:
+def copy(stack: LadderStack, endpoints: Endpoints, folder: Path, seed: int) -> Found:
     r"""Time `psql \copy` of a file of the ladder's rows; raise ServiceError where it fails."""
     psql, env = _psql(stack)
-    with tempfile.TemporaryDirectory(prefix="poolscope-ladder-") as folder:
-        path = Path(folder) / "rows.txt"
+    path = folder / FILE
+    try:
         _make_rows(path, seed)
         statement = f"\\copy ladder_rows ({COLUMNS}) from '{path}'"
         args = [psql, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--command", statement]
         began = time.perf_counter()
         _run(args, env | _where(endpoints), "psql \\copy")
         seconds = time.perf_counter() - began
+    finally:
+        path.unlink(missing_ok=True)
     return Found(ROWS, seconds, 1, seconds * 1000, f"psql \\copy of {ROWS:,} rows in one commit")
 
 
@@ -102,12 +107,17 @@ def _where(endpoints: Endpoints) -> dict[str, str]:
 def _make_rows(path: Path, seed: int) -> None:
     args = [sys.executable, "-m", "loadtest.ladder", "--rows", str(ROWS), str(seed)]
     env = {"PATH": os.environ.get("PATH", os.defpath)}
-    with path.open("wb") as file:
-        done = subprocess.run(
-            args, cwd=ROOT, env=env, stdout=file, stderr=subprocess.PIPE, check=False
-        )
+    try:
+        with path.open("wb") as file:
+            done = subprocess.run(
+                args, cwd=ROOT, env=env, stdout=file, stderr=subprocess.PIPE, check=False
+            )
+    except OSError as error:
+        raise ServiceError(f"{path}, the ceiling's rows: {error.strerror}; {NEEDS}") from None
     if done.returncode:
-        raise ServiceError(f"the ceiling's rows were not made: {done.stderr.decode().strip()}")
+        # The last line of a traceback is the one that says what it was: no space left, mostly.
+        why = done.stderr.decode().strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise ServiceError(f"{path}, the ceiling's rows, was not written: {why[0]}; {NEEDS}")
 
 
 def _run(args: list[str], env: Mapping[str, str], what: str) -> str:
@@ -115,6 +125,8 @@ def _run(args: list[str], env: Mapping[str, str], what: str) -> str:
         done = subprocess.run(
             args, env=dict(env), capture_output=True, text=True, timeout=GRACE_S, check=False
         )
+    except OSError as error:
+        raise ServiceError(f"{what} does not start: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise ServiceError(f"{what} did not end within {GRACE_S} s") from None
     if done.returncode:

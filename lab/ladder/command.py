@@ -29,6 +29,8 @@ def run(words: Sequence[str], home: Home, console: Console, *, crash: bool = Fal
         _refuse(overrides, "REPETITIONS", "TARGET_TPS", "DURATION", "WARMUP")
     env = env_file.ensure()
     own, settings = ladder_settings.build(env, overrides)
+    if aside := ladder_settings.set_aside(env):
+        console.print(aside, highlight=False)
     text = shlex.join(["make", preset, *words])
     asked = runner.request(own, settings, home, overrides, text, preset)
     with locked(home, text):

@@ -78,36 +78,40 @@ class CrashRun(RungRun):
             with self.phase("writing", WRITING_S):
                 window = self.opened(process, folder)
                 self._until(window.at + WRITING_S, process)
-                self._acknowledged(process, folder, 0)
+                wait_for_writes(process, folder, 0)
             with self.phase("crash and recovery"):
                 self.killed_at = self.stack.kill_database()
                 endpoints = self.stack.start_database(self.settings)
             with self.phase("writing again", AFTER_S):
                 recovered = time.time()
-                self._acknowledged(process, folder, recovered)
+                wait_for_writes(process, folder, recovered)
                 self._until(recovered + AFTER_S, process)
         finally:
             process.stop()
         return generator.account(folder), endpoints
 
-    def _acknowledged(self, process: Process, folder: Path, since: float) -> None:
-        """Wait until a whole second since then has an acknowledgement; raise ServiceError."""
-        deadline = time.monotonic() + ACKNOWLEDGED_S
-        while not any(s["rows"] for s in generator.seconds(folder) if s["start"] >= int(since)):
-            if not process.alive():
-                raise ServiceError(f"the generator ended in mid-run: {process.tail(3)}")
-            if time.monotonic() > deadline:
-                raise ServiceError(f"no write was acknowledged within {ACKNOWLEDGED_S:g} s")
-            time.sleep(POLL_S)
-
     def _count(self, folder: Path, account: Account, endpoints: Endpoints) -> Verification:
-        with psycopg.connect(endpoints.superuser, autocommit=True) as connection:
+        with tables.settled(endpoints.superuser, endpoints.service_role) as connection:
             found = tables.ids(connection, self.rung.table)
             there, torn = tables.settle(connection, self.rung.table, account.unknown)
         acknowledged = acknowledgements(folder)
         return settle(
             account, acknowledged, found, there, torn, self.killed_at, self.rung.durability
         )
+
+
+def wait_for_writes(process: Process, folder: Path, since: float) -> None:
+    """Wait until a second that began since then has an acknowledgement; raise ServiceError.
+
+    The second that `since` lies in may hold acknowledgements from before it.
+    """
+    deadline = time.monotonic() + ACKNOWLEDGED_S
+    while not any(s["rows"] for s in generator.seconds(folder) if s["start"] >= since):
+        if not process.alive():
+            raise ServiceError(f"the generator ended in mid-run: {process.tail(3)}")
+        if time.monotonic() > deadline:
+            raise ServiceError(f"no write was acknowledged within {ACKNOWLEDGED_S:g} s")
+        time.sleep(POLL_S)
 
 
 def acknowledgements(folder: Path) -> np.ndarray:

@@ -7,12 +7,27 @@ from pathlib import Path
 
 import jinja2
 
-from lab.ladder import summary
+from lab.ladder import records, summary
 from lab.ladder.summary import Ladder
 from lab.report import wording
 from lab.report.markdown import cell, spread, table
 
 TEMPLATE = Path(__file__).with_name("ladder_report.md.j2")
+#: What each rung costs: heading, field of a measurement, how it is written.
+COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("commits/s", "commits_per_s", wording.number),
+    ("us/row", "row_us", wording.number),
+    ("statements/row", "statements_per_row", wording.per_request),
+    ("WAL bytes/row", "wal_bytes_per_row", wording.number),
+    ("WAL MB/s", "wal_mb_per_s", wording.number),
+    ("new connections", "new_connections", wording.number),
+    ("connect ms", "connect_ms", wording.number),
+    ("generator, of a core", "generator_cpu", wording.percent),
+    ("database cores", "db_cores", wording.number),
+    ("PgBouncer cores", "pgbouncer_cores", wording.number),
+    ("host", "host_cpu", wording.percent),
+    ("errors", "error_rate", wording.percent),
+)
 
 
 def render(view: Ladder, plots: Sequence[str]) -> str:
@@ -38,8 +53,8 @@ def render(view: Ladder, plots: Sequence[str]) -> str:
         promises=_promises(view),
         rejected=_rejected(view),
         generator=_generator(view),
-        notes=list(dict.fromkeys(f"{r.cell_id}: {note}" for line in view.lines for r in line.records
-                                 for note in r.notes)),
+        notes=[*view.manifest.notes, *(f"{r.cell_id}: {note}" for line in view.lines
+                                       for r in line.records for note in r.notes)],
     )  # fmt: skip
 
 
@@ -66,7 +81,7 @@ def _ladder(view: Ladder) -> str:
             f"`{line.name}`", line.any.method,
             spread(line.estimate) if line.accepted else wording.MISSING,
             _text(view.ratio(line, summary.FIRST), times),
-            _text(view.ratio(line, summary.COPY_CEILING), wording.percent),
+            _text(view.ratio(line, records.COPY_CEILING), wording.percent),
             _text(line.mean("latency_mean_ms")), _text(line.mean("latency_p95_ms")),
             line.any.durability, limit, line.status,
         ])  # fmt: skip
@@ -91,26 +106,12 @@ def _verdicts(view: Ladder) -> str:
 
 
 def _costs(view: Ladder) -> str:
-    names: dict[str, tuple[str, Callable[[float], str]]] = {
-        "commits/s": ("commits_per_s", wording.number),
-        "us/row": ("row_us", wording.number),
-        "statements/row": ("statements_per_row", wording.per_request),
-        "WAL bytes/row": ("wal_bytes_per_row", wording.number),
-        "WAL MB/s": ("wal_mb_per_s", wording.number),
-        "new connections": ("new_connections", wording.number),
-        "connect ms": ("connect_ms", wording.number),
-        "generator, of a core": ("generator_cpu", wording.percent),
-        "database cores": ("db_cores", wording.number),
-        "PgBouncer cores": ("pgbouncer_cores", wording.number),
-        "host": ("host_cpu", wording.percent),
-        "errors": ("error_rate", wording.percent),
-    }
     rows = [
-        [f"`{line.name}`", *(_text(line.mean(name), text) for name, text in names.values())]
+        [f"`{line.name}`", *(_text(line.mean(name), text) for _, name, text in COSTS)]
         for line in view.rungs
         if line.accepted
     ]
-    return table(["rung", *names], rows, words=1)
+    return table(["rung", *(heading for heading, _, _ in COSTS)], rows, words=1)
 
 
 def _promises(view: Ladder) -> str:

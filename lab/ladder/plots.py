@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from lab.ladder import summary
+from lab.ladder import records, summary
 from lab.ladder.summary import Ladder, Line
 from lab.report import canvas, wording
 
@@ -26,6 +26,7 @@ LIMITS = {
     "database CPU": "#009E73",
     "a busy host": "#56B4E9",
     "the intended rate": "#8a8a8a",
+    "not known": "#4d4d4d",
 }
 #: Where the time of a write goes; the same colours where the limit is the same.
 PARTS = {
@@ -67,9 +68,7 @@ def _sheet(view: Ladder, title: str, note: str, rows: int) -> canvas.Sheet:
     page.text(0.25, 0.16, title, fontsize=13, fontweight="bold")
     page.text(0.25, 0.46, note, fontsize=8.5, color=canvas.FAINT)
     m = view.manifest
-    limit = m.settings.get("DB_CPUS")
-    words = f"PostgreSQL limited to {limit:g} cores" if limit else "no limit on PostgreSQL's CPU"
-    foot = f"run {m.run_id} · {wording.hardware(m)} · {words}"
+    foot = f"run {m.run_id} · {wording.hardware(m)} · {records.cpu_limit(m)}"
     page.text(0.25, height - 0.28, foot, fontsize=7, color=canvas.FAINT)
     return page
 
@@ -79,7 +78,7 @@ def _labels(page: canvas.Sheet, lines: Sequence[Line]) -> None:
         middle = TOP + ROW * (index + 0.5)
         short = line.any.method.split(" (LOSES")[0]
         colour = canvas.INK if line.accepted else canvas.FAINT
-        name = {summary.COPY_CEILING: "\\copy", summary.PGBENCH_CEILING: "pgbench"}
+        name = {records.COPY_CEILING: "\\copy", records.PGBENCH_CEILING: "pgbench"}
         page.text(0.95, middle, name.get(line.name, line.name), ha="right", va="center",
                   fontsize=8.5, fontweight="bold", color=colour)  # fmt: skip
         page.text(1.05, middle, _short(short), va="center", fontsize=7, color=canvas.FAINT)
@@ -153,8 +152,8 @@ def _bar(axes: Axes, view: Ladder, line: Line, y: float, low: float) -> None:
     look: dict[str, Any] = {"color": colour, "linewidth": 0}
     if not line.durable:
         look = {"facecolor": "white", "edgecolor": colour, "hatch": "////", "linewidth": 0.9}
-    axes.barh(y, value - low, left=low, height=ROW / ROW * 0.72, **look)
-    share = view.ratio(line, summary.COPY_CEILING)
+    axes.barh(y, value - low, left=low, height=0.72, **look)
+    share = view.ratio(line, records.COPY_CEILING)
     of = f" · {wording.percent(share)} of \\copy" if share and share >= 0.005 else ""
     _words(axes, value, y, wording.number(value) + ("" if line.name == "ceiling" else of))
 

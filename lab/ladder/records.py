@@ -9,11 +9,13 @@ from pydantic import Field, ValidationError
 
 from lab.errors import ResultError
 from lab.files import sha256, write_atomic
-from lab.results import Model, Run
+from lab.results import Manifest, Model, Run
 
 #: 1: first version.
 SCHEMA = 1
-PRESET, CRASH_PRESET = "ladder", "ladder-crash"
+PRESETS = PRESET, CRASH_PRESET = "ladder", "ladder-crash"
+#: The ceilings' names, in the order of the tables.
+CEILINGS = COPY_CEILING, PGBENCH_CEILING = "ceiling", "ceiling-pgbench"
 FILE = "rung.json"
 
 
@@ -128,6 +130,17 @@ class RungRecord(Model):
     verification: Verification | None
     verdict: Verdict | None = None
     notes: list[str] = Field(default_factory=list)
+
+
+def is_ladder(manifest: Manifest) -> bool:
+    """Return whether a run is one of the ladder's."""
+    return manifest.preset in PRESETS
+
+
+def cpu_limit(manifest: Manifest) -> str:
+    """Say which CPU limit PostgreSQL had; nothing else has one on a ladder."""
+    limit = manifest.settings.get("DB_CPUS")
+    return f"PostgreSQL limited to {limit:g} cores" if limit else "no limit on PostgreSQL's CPU"
 
 
 def write(run: Run, record: RungRecord) -> None:

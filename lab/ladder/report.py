@@ -18,7 +18,7 @@ from lab.results import Run
 
 def is_ladder(run: Run) -> bool:
     """Return whether a run is one of the ladder's."""
-    return run.manifest().preset in (records.PRESET, records.CRASH_PRESET)
+    return records.is_ladder(run.manifest())
 
 
 def view(run: Run) -> Ladder:
@@ -82,7 +82,7 @@ def _cells(shown: Ladder, line: Line) -> list[str]:
         line.name,
         figure(line.rows_per_s),
         figure(shown.ratio(line, summary.FIRST)),
-        figure(shown.ratio(line, summary.COPY_CEILING), wording.percent),
+        figure(shown.ratio(line, records.COPY_CEILING), wording.percent),
         figure(line.mean("latency_p95_ms")),
         figure(line.mean("generator_cpu"), wording.percent),
         figure(line.mean("db_cpu"), wording.percent),

@@ -83,7 +83,7 @@ class RungRun:
             window_end=window.window_end if window else None,
             measured=m,
             verification=verified,
-            notes=notes(m, self.cores),
+            notes=[*self.rung.notes, *notes(m, self.cores)],
         )
         records.write(self.run, record)
         return record
@@ -216,7 +216,7 @@ class RungRun:
         with self.phase("verifying"):
             account = generator.account(folder)
             endpoints = self.stack.start_database(self.settings)
-            with psycopg.connect(endpoints.superuser, autocommit=True) as connection:
+            with tables.settled(endpoints.superuser, endpoints.service_role) as connection:
                 there, torn = tables.settle(connection, self.rung.table, account.unknown)
                 counted = tables.count(connection, self.rung.table)
         return verification(account, counted, there, torn)

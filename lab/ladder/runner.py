@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import psycopg
 from rich.console import Console
 
 from lab import host, results
-from lab.errors import LabError
+from lab.errors import LabError, ServiceError
 from lab.ladder import ceiling, crash_report, plan, records, report, tables
 from lab.ladder.checks import verification_of_ceiling
 from lab.ladder.crash import CrashRun
@@ -22,12 +23,16 @@ from lab.ladder.records import Measured, RungRecord
 from lab.ladder.rung import RungRun
 from lab.ladder.settings import LadderSettings
 from lab.paths import RESULTS
+from lab.prometheus import Prometheus
 from lab.results import Manifest, Run
+from lab.runner import keep_panels
 from lab.settings import Settings
-from lab.stack.base import LadderStack, StackFacts
+from lab.stack.base import Endpoints, LadderStack, StackFacts
 from lab.stack.home import Home
+from monitoring.signals import SCRAPE_INTERVAL_S
 
 EXIT_REJECTED = 3
+POLL_S = 0.2
 PACKAGES = ("asyncpg", "psycopg", "numpy", "uvloop")
 DESCRIPTION = {
     records.PRESET: "Writing rows by every method, from a connection per insert to COPY",
@@ -42,6 +47,7 @@ class Request:
     own: LadderSettings
     settings: Settings
     rungs: tuple[Rung, ...]
+    home: Home
     overrides: dict[str, tuple[str, str]]
     command: str
     preset: str = records.PRESET
@@ -58,52 +64,71 @@ def request(
     plan.check_room(own, shutil.disk_usage(there).free, psutil.cpu_count() or 1)
     through = any(rung.route(own) == "pgbouncer" for rung in rungs)
     placed = settings.model_copy(update={"route": "pgbouncer" if through else "direct"})
-    return Request(own, placed, tuple(rungs), overrides, command, preset)
+    return Request(own, placed, tuple(rungs), home, overrides, command, preset)
 
 
 def execute(asked: Request, stack: LadderStack, run: Run, console: Console) -> int:
     """Measure every rung, and leave records, tables and pictures; return the exit code."""
     steps = plan.steps(asked.rungs, asked.own.repetitions, asked.settings.seed)
-    manifest = new_manifest(asked, run, stack.facts(), [step.cell_id for step in steps])
-    run.write_manifest(manifest)
-    try:
-        prepare_tables(stack, asked.settings, console)
-        for number, step in enumerate(steps, 1):
-            record = _measure(asked, step, stack, run)
-            console.print(f"{number:>3}/{len(steps)} {line(record)}", highlight=False)
-        manifest = manifest.model_copy(update={"status": "finished", "finished_at": time.time()})
-    except BaseException:
-        manifest = manifest.model_copy(update={"status": "interrupted"})
-        raise
-    finally:
-        run.write_manifest(manifest)
-    remove_tables(stack, asked.settings)
-    report.write(run)
-    run.write_manifest(manifest)
-    return EXIT_REJECTED if any(r.status == "rejected" for r in records.read(run)) else 0
+    return _through(
+        asked, stack, run, console, steps, lambda step: line(_measure(asked, step, stack, run))
+    )
 
 
 def crash(asked: Request, stack: LadderStack, run: Run, console: Console) -> int:
     """Kill PostgreSQL in mid-write on every rung and count; return the exit code."""
     steps = [s for s in plan.steps(asked.rungs, 1, asked.settings.seed) if s.rung is not None]
+    cores = psutil.cpu_count() or 1
+
+    def one(step: Step) -> str:
+        record = CrashRun(step, asked.own, asked.settings, stack, run, cores).test()
+        return crash_report.line(record)
+
+    return _through(asked, stack, run, console, steps, one)
+
+
+def _through(
+    asked: Request, stack: LadderStack, run: Run, console: Console, steps: list[Step],
+    one: Callable[[Step], str],
+) -> int:  # fmt: skip
+    """Go through the steps: `one` does a step, leaves its record and returns a line on it."""
     manifest = new_manifest(asked, run, stack.facts(), [step.cell_id for step in steps])
     run.write_manifest(manifest)
-    cores = psutil.cpu_count() or 1
     try:
         prepare_tables(stack, asked.settings, console)
-        for step in steps:
-            record = CrashRun(step, asked.own, asked.settings, stack, run, cores).test()
-            console.print(crash_report.line(record), highlight=False, soft_wrap=True)
+        for number, step in enumerate(steps, 1):
+            text = f"{number:>3}/{len(steps)} {one(step)}"
+            console.print(text, highlight=False, soft_wrap=True)
         manifest = manifest.model_copy(update={"status": "finished", "finished_at": time.time()})
     except BaseException:
         manifest = manifest.model_copy(update={"status": "interrupted"})
         raise
     finally:
         run.write_manifest(manifest)
-    remove_tables(stack, asked.settings)
+    endpoints = remove_tables(stack, asked.settings)
+    wait_for_the_end(endpoints.prometheus)
+    manifest = manifest.model_copy(update={"notes": keep_panels(run, endpoints.prometheus)})
+    run.write_manifest(manifest)
     report.write(run)
     run.write_manifest(manifest)
     return EXIT_REJECTED if any(r.status == "rejected" for r in records.read(run)) else 0
+
+
+def wait_for_the_end(prometheus: str | None) -> None:
+    """Wait until Prometheus has seen that no rung is measured any more, three scrapes at most.
+
+    Series whose end it did not see go on for five minutes, into the panels of the next run.
+    """
+    deadline = time.monotonic() + 3 * max(
+        SCRAPE_INTERVAL_S["locust"], SCRAPE_INTERVAL_S["poolscope"]
+    )
+    while prometheus is not None and time.monotonic() < deadline:
+        try:
+            if not Prometheus(prometheus).query("lab_cell_info or on() ladder_info", time.time()):
+                return
+        except ServiceError:
+            return  # keeping the panels says why
+        time.sleep(POLL_S)
 
 
 def line(record: RungRecord) -> str:
@@ -125,11 +150,12 @@ def prepare_tables(stack: LadderStack, settings: Settings, console: Console) -> 
         tables.make(connection)
 
 
-def remove_tables(stack: LadderStack, settings: Settings) -> None:
-    """Remove the tables, and give the disk back."""
+def remove_tables(stack: LadderStack, settings: Settings) -> Endpoints:
+    """Remove the tables, and give the disk back; return where the servers answer."""
     endpoints = stack.start_database(settings)
     with psycopg.connect(endpoints.superuser, autocommit=True) as connection:
         tables.drop(connection)
+    return endpoints
 
 
 def new_manifest(asked: Request, run: Run, facts: StackFacts, cells: list[str]) -> Manifest:
@@ -169,13 +195,13 @@ def _ceiling(asked: Request, step: Step, stack: LadderStack, run: Run) -> RungRe
     run.cell_folder(step.cell_id).mkdir(parents=True, exist_ok=True)
     started = time.time()
     found, verified, rejected = None, None, []
-    copies = step.name == plan.COPY_CEILING
+    copies = step.name == records.COPY_CEILING
     try:
         endpoints = stack.start_database(asked.settings)
         with psycopg.connect(endpoints.superuser, autocommit=True) as connection:
             tables.empty(connection)
             if copies:
-                found = ceiling.copy(stack, endpoints, asked.settings.seed)
+                found = ceiling.copy(stack, endpoints, asked.home.run, asked.settings.seed)
             else:
                 found = ceiling.single(stack, endpoints, asked.own.duration)
             verified = verification_of_ceiling(found.rows, tables.count(connection, "ladder_rows"))

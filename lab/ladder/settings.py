@@ -1,7 +1,8 @@
 """The ladder's own settings, and the lab's as far as they mean something to it.
 
 Precedence: defaults, `.env`, the environment, the command line. The limits and the number of
-connections in `.env` are those of `make bench`: the ladder asks what PostgreSQL can do without.
+connections in `.env` are those of `make bench`: the ladder asks what PostgreSQL can do without. So
+is synchronous_commit: a rung without it says so, and the others wait for the disk.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ _WORDS = {
     "TARGET_TPS": "max, or a number above 0",
     "ROUTE": "direct, pgbouncer",
 }
+#: What each rung decides by itself, and so no setting does.
+RUNGS_OWN = "POSTGRES_SYNCHRONOUS_COMMIT"
 #: The lab's toggles that change something here.
 SHARED = frozenset(
     name
@@ -70,7 +73,7 @@ SHARED = frozenset(
     if name.startswith(("POSTGRES_", "PGBOUNCER_", "SCRAM_", "SEED"))
     or name.lower() in PORT_FIELDS
     or name in ("STACK", "MONITORING", "DB_MEMORY")
-)
+) - {RUNGS_OWN}
 
 
 def check_name(name: str, source: str) -> None:
@@ -78,6 +81,11 @@ def check_name(name: str, source: str) -> None:
     known = [*OWN, *sorted(SHARED)]
     if name in known:
         return
+    if name == RUNGS_OWN:
+        raise ConfigError(
+            f"{name} ({source}) is decided by each rung: 3-A is 2-B with it off; RUNGS=2-B,3-A "
+            "compares them"
+        )
     if name in TOGGLES:
         raise ConfigError(f"{name} ({source}) means nothing to the ladder; it takes {_own()}")
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -92,6 +100,17 @@ def _own() -> str:
 def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return what the environment sets; other programs' names are none of ours."""
     return {name: value for name, value in environ.items() if name in OWN or name in SHARED}
+
+
+def set_aside(env_file: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> str | None:
+    """Say that a synchronous_commit from elsewhere is not taken, None where it would change none.
+
+    It is refused on the command line, where it was meant for the ladder.
+    """
+    value = environ.get(RUNGS_OWN) or env_file.get(RUNGS_OWN) or "on"
+    if value == "on":
+        return None
+    return f"{RUNGS_OWN}={value} is for other commands: here it is on, but on rung 3-A"
 
 
 def build(
@@ -113,6 +132,7 @@ def build(
         "POSTGRES_MAX_CONNECTIONS": MAX_CONNECTIONS,
         "DB_MEMORY": f"{psutil.virtual_memory().total // 2**20}m",
         **given,
+        RUNGS_OWN: "on",
         "DB_CPUS": own.db_cpus or cores,
         "PGBOUNCER_CPUS": cores,
         "METRICS": "off",  # there is no service

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
-from lab.ladder.records import Measured, RungRecord, Verdict
+from lab.ladder.records import CEILINGS, COPY_CEILING, Measured, RungRecord, Verdict
 from lab.ladder.verdict import judge
 from lab.results import Manifest
 from lab.stats import Estimate, mean_ci
 
-COPY_CEILING, PGBENCH_CEILING = "ceiling", "ceiling-pgbench"
 FIRST = "1"
 
 #: Measured columns after those that every ladder begins with, and their decimals.
@@ -63,7 +62,7 @@ class Line:
     @property
     def is_ceiling(self) -> bool:
         """Whether it is none of the rungs."""
-        return self.name in (COPY_CEILING, PGBENCH_CEILING)
+        return self.name in CEILINGS
 
     @cached_property
     def accepted(self) -> list[Measured]:
@@ -161,7 +160,7 @@ class Ladder:
 
 def ladder(manifest: Manifest, records: Sequence[RungRecord]) -> Ladder:
     """Return the lines of a run in the order of its rungs."""
-    order = [*manifest.axes.get("RUNG", []), COPY_CEILING, PGBENCH_CEILING]
+    order = [*manifest.axes.get("RUNG", []), *CEILINGS]
     removes = manifest.settings.get("REMOVES", {})
     lines = []
     for name in order:

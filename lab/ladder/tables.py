@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, LiteralString
 
 import numpy as np
 import psycopg
 from psycopg import sql
 
+from lab.errors import ServiceError
 from lab.paths import ROOT
 
 SCRIPT = ROOT / "database" / "ladder.sql"
+#: How long backends may still write after the generator has ended.
+SETTLED_S = 30.0
+POLL_S = 0.05
+WRITING = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND state <> 'idle'"
 TABLES = ("ladder_rows", "ladder_rows_partitioned", "ladder_rows_unlogged")
 
 
@@ -41,20 +49,35 @@ def empty(connection: psycopg.Connection) -> None:
     connection.execute("CHECKPOINT")
 
 
+@contextmanager
+def settled(superuser: str, role: str, within_s: float = SETTLED_S) -> Iterator[psycopg.Connection]:
+    """Lend a connection whose queries all see one moment, after the role's last write.
+
+    A commit whose answer was lost may still be under way when the writer has ended; one between
+    two counts would be in one of them only. Raises ServiceError where backends go on writing.
+    """
+    deadline = time.monotonic() + within_s
+    with psycopg.connect(superuser, autocommit=True) as connection:
+        while writing := _scalar(connection, WRITING, role):
+            if time.monotonic() > deadline:
+                raise ServiceError(
+                    f"{writing} backends of {role} still write {within_s:g} s after the generator"
+                )
+            time.sleep(POLL_S)
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        with connection.transaction():
+            yield connection
+
+
 def count(connection: psycopg.Connection, table: str) -> int:
     """Return the rows of a table."""
-    query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
-    row = connection.execute(query).fetchone()
-    assert row is not None
-    return int(row[0])
+    return _scalar(connection, sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table)))
 
 
 def present(connection: psycopg.Connection, table: str, first: int, size: int) -> int:
     """Return how many rows of a batch are in the table, by their ids."""
     query = sql.SQL("SELECT count(*) FROM {} WHERE id >= %s AND id < %s")
-    row = connection.execute(query.format(sql.Identifier(table)), (first, first + size)).fetchone()
-    assert row is not None
-    return int(row[0])
+    return _scalar(connection, query.format(sql.Identifier(table)), first, first + size)
 
 
 def ids(connection: psycopg.Connection, table: str) -> np.ndarray:
@@ -82,6 +105,13 @@ def settle(
 
 def wal_position(connection: psycopg.Connection) -> int:
     """Return how many bytes of WAL were ever written."""
-    row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+    return _scalar(connection, "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
+
+
+def _scalar(
+    connection: psycopg.Connection, query: sql.Composed | LiteralString, *given: Any
+) -> int:
+    """Return the one number of a query's one row."""
+    row = connection.execute(query, given).fetchone()
     assert row is not None
     return int(row[0])

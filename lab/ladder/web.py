@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lab import page
-from lab.ladder import summary
-from lab.ladder.markdown import times
+from lab.ladder import records, summary
+from lab.ladder.markdown import COSTS, times
 from lab.ladder.records import RungRecord
 from lab.ladder.summary import Ladder, Line
 from lab.report import wording
@@ -18,21 +18,6 @@ from lab.report.web_tables import Cell, Table, pairs
 HERE = Path(__file__).parent
 NAMES = {"ladder.png": "Rows per second of every rung, and its ratio to the first",
          "ladder_bottleneck.png": "Where the time of a write goes, rung by rung"}  # fmt: skip
-
-#: Heading, field of a measurement, how it is written.
-COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("commits/s", "commits_per_s", wording.number),
-    ("us per row", "row_us", wording.number),
-    ("statements per row", "statements_per_row", wording.per_request),
-    ("WAL bytes per row", "wal_bytes_per_row", wording.number),
-    ("WAL MB/s", "wal_mb_per_s", wording.number),
-    ("new connections", "new_connections", wording.number),
-    ("connect ms", "connect_ms", wording.number),
-    ("generator, of a core", "generator_cpu", wording.percent),
-    ("database cores", "db_cores", wording.number),
-    ("host", "host_cpu", wording.percent),
-    ("errors", "error_rate", wording.percent),
-)
 
 
 def render(view: Ladder, pictures: Mapping[str, bytes]) -> str:
@@ -46,7 +31,7 @@ def render(view: Ladder, pictures: Mapping[str, bytes]) -> str:
     facts = [wording.moment(m.started_at)]
     if m.finished_at:
         facts.append(wording.duration(m.finished_at - m.started_at))
-    facts += [f"stack {m.stack}", wording.hardware(m), _limit(view)]
+    facts += [f"stack {m.stack}", wording.hardware(m), records.cpu_limit(m)]
     return page.render(
         "ladder.html.j2",
         f"run {m.run_id}",
@@ -73,11 +58,6 @@ def _inline(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def _limit(view: Ladder) -> str:
-    limit = view.manifest.settings.get("DB_CPUS")
-    return f"PostgreSQL limited to {limit:g} cores" if limit else "no limit on PostgreSQL's CPU"
-
-
 def _figure(value: float | None, text: Callable[[float], str] = wording.number) -> Cell:
     return Cell(wording.MISSING) if value is None else Cell(text(value), value)
 
@@ -91,7 +71,7 @@ def _ladder(view: Ladder) -> Table:
             Cell(line.any.method),
             _figure(line.rows_per_s),
             _figure(view.ratio(line, summary.FIRST), times),
-            _figure(view.ratio(line, summary.COPY_CEILING), wording.percent),
+            _figure(view.ratio(line, records.COPY_CEILING), wording.percent),
             _figure(line.mean("latency_mean_ms")),
             _figure(line.mean("latency_p95_ms")),
             Cell(line.any.durability, kind="" if line.durable else "bad"),
@@ -109,7 +89,7 @@ def _costs(view: Ladder) -> Table:
         for line in view.rungs
         if line.accepted
     ]
-    return Table("What each rung costs", ("rung", *(name for name, _, _ in COSTS)), rows, 1)
+    return Table("What each rung costs", ("rung", *(heading for heading, _, _ in COSTS)), rows, 1)
 
 
 def _verdicts(view: Ladder) -> Table:

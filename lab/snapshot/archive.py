@@ -15,15 +15,42 @@ from typing import Any
 
 from lab.errors import ResultError
 from lab.files import write_atomic
+from lab.ladder import records as ladder
+from lab.ladder.records import RungRecord
 from lab.results import CellRecord, Run
 from lab.snapshot import dashboards as pages
 from lab.snapshot.dashboards import Dashboard
 from lab.snapshot.evaluate import Evaluator, span
 from lab.snapshot.frames import DashboardData, Mark, PanelData, Span
+from monitoring.signals import SCRAPE_INTERVAL_S
 
 NAME = "panels.json.gz"
 #: 1: first version.
 SCHEMA = 1
+#: What rates of the ladder's generator look back over: two of its scrapes in any case, and no more,
+#: since a rung may be shorter than what is right for cells.
+LADDER_RATE_S = 2 * SCRAPE_INTERVAL_S["locust"] + 1
+#: What a run measured one after the other, as far as dashboards are concerned.
+Record = CellRecord | RungRecord
+
+
+def measured(run: Run) -> tuple[list[Record], list[Dashboard]]:
+    """Return what a run measured, and the dashboards that show something of it.
+
+    The ladder's ceilings are written by other programs than the generator, under no cell's name.
+    """
+    found = pages.load()
+    if not ladder.is_ladder(run.manifest()):
+        return list(run.records()), pages.of_bench(found)
+    rungs = [r for r in ladder.read(run) if r.rung not in ladder.CEILINGS]
+    through = any(r.route == "pgbouncer" for r in rungs)
+    return list(rungs), pages.of_ladder(found, pgbouncer=through)
+
+
+def _warm_up_s(record: Record) -> float:
+    if isinstance(record, RungRecord):
+        return record.phases_s.get("warming", 0.0)
+    return float(record.settings.get("WARMUP", 0))
 
 
 @dataclass(frozen=True)
@@ -35,8 +62,8 @@ class Archive:
     data: Mapping[str, DashboardData]
     cells: Mapping[str, Mapping[str, DashboardData]]
 
-    def of_cell(self, record: CellRecord) -> Archive:
-        """Return what the dashboards showed of one cell: warm-up and window.
+    def of_cell(self, record: Record) -> Archive:
+        """Return what the dashboards showed of one cell or rung: warm-up and window.
 
         Raises ResultError for a cell that has no window.
         """
@@ -45,7 +72,7 @@ class Archive:
                 f"cell {record.cell_id} has no window, so there is nothing to show of it; its "
                 f"reason: {'; '.join(record.reject_reasons) or 'unknown'}"
             )
-        first = max(0, self.over.place(record.window_start - record.settings.get("WARMUP", 0)))
+        first = max(0, self.over.place(record.window_start - _warm_up_s(record)))
         last = min(self.over.points - 1, self.over.place(record.window_end))
         start = self.over.start + first * self.over.step
         grid = Span(start, start + (last - first) * self.over.step, self.over.step)
@@ -77,7 +104,8 @@ def _of_cell(
     such, and all of it where its rows are of no single cell.
     """
     if not whole.instant:
-        series = tuple(s.cut(*between) for s in whole.series)
+        cut = (s.cut(*between) for s in whole.series)
+        series = tuple(s for s in cut if any(v is not None for v in s.values))
         return replace(whole, series=series, tables=own.tables if own else whole.tables)
     if pages.over_range(panel):
         for found in (whole, own):
@@ -95,11 +123,13 @@ def collect(run: Run, url: str, settled: float | None = None) -> Path:
     At `settled` the last cell's result has been scraped; see Evaluator. Raises ServiceError where
     Prometheus does not answer and ResultError where the run has no window.
     """
-    records = [r for r in run.records() if r.window_end is not None]
+    everything, found = measured(run)
+    records = [r for r in everything if r.window_end is not None]
     if not records:
         raise ResultError(f"run {run.run_id} has no cell with a window")
-    found = pages.load()
     variables = {"run": run.run_id}
+    if isinstance(records[0], RungRecord):
+        variables["__rate_interval"] = f"{LADDER_RATE_S}s"
     over = span(min(r.started_at for r in records), max(r.window_end or 0 for r in records))
     evaluator = Evaluator(url)
     try:

@@ -15,11 +15,11 @@ from rich.console import Console
 from lab import env_file
 from lab.errors import ConfigError, ResultError
 from lab.files import write_atomic
-from lab.results import CellRecord, Run
+from lab.results import Run
 from lab.snapshot import archive as archives
 from lab.snapshot import dashboards as pages
 from lab.snapshot import grafana, html, png
-from lab.snapshot.archive import Archive
+from lab.snapshot.archive import Archive, Record
 from lab.snapshot.dashboards import Dashboard
 from lab.stack.home import Home
 from lab.stack.running import grafana_of
@@ -103,8 +103,8 @@ def _body(dashboard: Dashboard, archive: Archive, name: str) -> dict[str, Any]:
     return grafana.request(grafana.model(dashboard, data, archive.over, name))
 
 
-def _cell(run: Run, cell_id: str) -> CellRecord:
-    records = {record.cell_id: record for record in run.records()}
+def _cell(run: Run, cell_id: str) -> Record:
+    records = {record.cell_id: record for record in archives.measured(run)[0]}
     if cell_id not in records:
         known = ", ".join(records) or "none"
         raise ResultError(f"unknown cell {cell_id!r} in run {run.run_id}; cells: {known}")

@@ -13,6 +13,8 @@ from lab.paths import DASHBOARDS
 
 #: From what a user feels to the instrument itself; others follow by name.
 ORDER = ("overview", "connections", "database", "services", "pgbouncer", "matrix", "monitoring")
+#: Those of a write ladder, where there is neither a service nor a matrix of cells.
+OF_LADDER = ("ladder", "database", "pgbouncer", "monitoring")
 #: Panels without data of their own.
 SILENT = frozenset({"row", "text"})
 
@@ -72,6 +74,17 @@ def load(folder: Path = DASHBOARDS) -> list[Dashboard]:
     if not found:
         raise ConfigError(f"no dashboards in {folder}; they are part of a checkout: `git status`")
     return sorted(found, key=_place)
+
+
+def of_bench(found: list[Dashboard]) -> list[Dashboard]:
+    """Return the dashboards that show something of cells."""
+    return [d for d in found if _short(d) != "ladder"]
+
+
+def of_ladder(found: list[Dashboard], *, pgbouncer: bool) -> list[Dashboard]:
+    """Return the dashboards that show something of rungs, the ladder's own first."""
+    names = [name for name in OF_LADDER if pgbouncer or name != "pgbouncer"]
+    return sorted((d for d in found if _short(d) in names), key=lambda d: names.index(_short(d)))
 
 
 def choose(found: list[Dashboard], name: str | None) -> list[Dashboard]:

@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from lab import page
+from lab.ladder import records as ladder
 from lab.report import wording
-from lab.results import CellRecord, Manifest
+from lab.results import Manifest
 from lab.snapshot import view
-from lab.snapshot.archive import Archive
+from lab.snapshot.archive import Archive, Record
 from lab.snapshot.frames import DIGITS
 
 #: Bytes of data in one file; with style and script it stays below 3 MB.
 MOST_BYTES = 2_600_000
 
 
-def render(
-    archive: Archive, manifest: Manifest, cell: CellRecord | None, uids: Sequence[str]
-) -> str:
+def render(archive: Archive, manifest: Manifest, cell: Record | None, uids: Sequence[str]) -> str:
     """Return the page of a run's dashboards, or of one cell's."""
     dashboards, step = fitting(archive, uids)
     title = f"run {manifest.run_id}" if cell is None else f"cell {cell.cell_id}"
@@ -34,7 +33,7 @@ def render(
         wording.duration(archive.over.end - archive.over.start),
         f"preset {manifest.preset}",
         wording.hardware(manifest),
-        wording.limits(manifest),
+        ladder.cpu_limit(manifest) if ladder.is_ladder(manifest) else wording.limits(manifest),
         manifest.command,
     ]
     if cell is not None:

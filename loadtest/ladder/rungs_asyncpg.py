@@ -207,11 +207,12 @@ class UnloggedCopy(StreamedCopy):
 
 
 class ParallelCopy(StreamedCopy):
-    """The same from several processes."""
+    """The same from several processes, each with one connection."""
 
     name = "3-G"
     method = "3-D-stream from one process per core"
     removes = "the one core that a Python process can use"
+    takes = frozenset({"BATCH"})
     pool, lanes, processes = 1, 1, 0
 
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ import httpx
 import psycopg
 import pytest
 
+from lab.errors import ServiceError
 from lab.ladder import generator, plan, tables
 from lab.ladder.crash import CrashRun
 from lab.ladder.rung import RungRun
 from lab.ladder.settings import LadderSettings
+from lab.ladder.verdict import judge
 from lab.paths import ROOT
 from lab.results import Run
 from lab.settings import Settings
@@ -47,7 +49,7 @@ def write(rung: str, folder: Path, endpoints: Endpoints, **more: Any) -> tuple[i
     """Let the generator write for some tenths of a second; return its exit code and words."""
     own = LadderSettings(rungs=rung, pool=4)
     command = generator.command(
-        KNOWN[rung], own, endpoints, folder, seed=42, prepares=False, metrics_port=None
+        KNOWN[rung].set_up(own), own, endpoints, folder, seed=42, prepares=False, metrics_port=None
     )
     given = {"WARMUP": 0, "DURATION": 0.2} | more
     env = command.env | {f"LADDER_{name}": str(value) for name, value in given.items()}
@@ -117,6 +119,26 @@ def test_paced_writes_keep_their_rate_and_serve_metrics(
     assert any('ladder_rows_total{outcome="acknowledged",rung="2"}' in text for text in seen)
     assert "ladder_write_duration_seconds_bucket" in seen[-1]
     assert len((tmp_path / "ladder_metrics.csv").read_text().splitlines()) >= 3
+
+
+@pytest.mark.parametrize("rung", ["2-C", "3-D-500"])
+def test_paced_batches_reach_their_rate(
+    lab: Lab, ground: tuple[Settings, Endpoints], tmp_path: Path, rung: str
+) -> None:
+    """TARGET_TPS=200: 500 rows at a time would be four writes in ten seconds."""
+    settings, _ = ground
+    own = LadderSettings(rungs=rung, target_tps="200", duration=4)
+    (chosen,) = plan.choose(list(KNOWN.values()), own)
+    one = plan.Step(f"{rung}-r1", rung, 1, chosen)
+    found = RungRun(one, own, settings, lab.stack, Run(tmp_path), 2).measure()
+    assert found.measured is not None, found.reject_reasons
+    assert found.measured.rows_per_s == pytest.approx(200, rel=0.03)
+    assert found.measured.writes == pytest.approx(40, abs=1)
+    assert (found.batch, found.verification and found.verification.right) == (20, True)
+    assert "20 rows per write call" in found.notes[0]
+    verdict = judge(found, None)
+    assert verdict is not None
+    assert verdict.limit == "the intended rate"
 
 
 def test_what_cannot_be_written_is_counted_and_never_acknowledged(
@@ -205,6 +227,38 @@ def test_crash_costs_what_the_rung_says(
         assert found.lost_rows > 0
 
 
+def test_rows_are_counted_at_one_moment_after_the_last_write(
+    lab: Lab, ground: tuple[Settings, Endpoints]
+) -> None:
+    """A commit that is still under way is waited for, and one between two counts is in neither."""
+    _, endpoints = ground
+    role = endpoints.service_role
+    service = psycopg.conninfo.make_conninfo(
+        endpoints.superuser, user=role, password=endpoints.service_password
+    )
+
+    def insert(connection: psycopg.Connection, key: int) -> None:
+        row = (key, 1, 1, "", "2026-01-01")
+        connection.execute("INSERT INTO ladder_rows VALUES (%s, %s, %s, %s, %s)", row)
+
+    with lab.sql(endpoints) as own, psycopg.connect(service) as writer:
+        tables.empty(own)
+        insert(writer, 1)
+        with (
+            pytest.raises(ServiceError, match=f"1 backends of {role} still write 0.2 s"),
+            tables.settled(endpoints.superuser, role, within_s=0.2),
+        ):
+            pass
+        late = threading.Timer(0.3, writer.commit)
+        late.start()
+        with tables.settled(endpoints.superuser, role) as connection:
+            assert tables.settle(connection, "ladder_rows", [(1, 1)]) == (1, 0)
+            insert(own, 2)
+            assert tables.count(connection, "ladder_rows") == 1
+        late.join()
+        assert tables.count(own, "ladder_rows") == 2
+
+
 def test_tables_left_behind_are_removed_by_name_and_nothing_else(
     lab: Lab, ground: tuple[Settings, Endpoints]
 ) -> None:
@@ -229,6 +283,8 @@ def test_bad_words_end_the_command_with_one_line(scratch: Path) -> None:
     for words, message in (
         (["POOL=0"], "lab: POOL='0'"),
         (["POOL=5000"], "lab: rung 2 needs 5000 connections"),
+        (["POSTGRES_SYNCHRONOUS_COMMIT=off"], "lab: POSTGRES_SYNCHRONOUS_COMMIT (command line)"),
+        (["RUNGS=1", "BATCH=5"], "lab: BATCH=5 means nothing to RUNGS=1"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "lab", "ladder", *words],
@@ -254,3 +310,28 @@ def test_only_inserting_is_allowed(lab: Lab, ground: tuple[Settings, Endpoints])
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement)
+
+
+def test_a_run_leaves_a_report_and_panels_that_need_no_server(
+    isolated: Callable[..., dict[str, str]], scratch: Path
+) -> None:
+    """Prometheus is asked before it ends; a snapshot of one rung can be made afterwards."""
+    env = isolated()
+
+    def lab_(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "lab", *words],
+            cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode in (0, 3), done.stderr  # a busy host may reject figures
+        return done.stdout
+
+    lab_("ladder", "RUNGS=3-D-500", "DURATION=2", "STACK=native")
+    latest = scratch / "results" / "latest"
+    manifest = json.loads((latest / "manifest.json").read_text())
+    assert (manifest["status"], manifest["notes"]) == ("finished", [])
+    assert {"ladder.csv", "report.html", "panels.json.gz"} <= set(manifest["files"])
+    assert not (scratch / "home" / "run" / "ladder-rows.txt").exists()
+    lab_("snapshot", "CELL=3-D-500-r1", "DASHBOARD=ladder")
+    page = latest / "snapshots" / "3-D-500-r1" / "poolscope-ladder.html"
+    assert "COPY (binary), batches of 500" in page.read_text()

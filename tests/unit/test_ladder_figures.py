@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lab.ladder import crash_report, markdown, plots, summary, web
+from lab.errors import ServiceError
+from lab.ladder import crash, crash_report, markdown, plots, summary, web
 from lab.ladder.checks import reasons
 from lab.ladder.crash import ACKNOWLEDGEMENT, settle
 from lab.ladder.generator import Account, window
@@ -51,6 +54,48 @@ def test_many_writes_that_wait_for_one_thread_are_limited_by_it() -> None:
     m = measured(generator_cpu=0.6)
     verdicts = [judge(record("2-B", m, lanes=lanes), None) for lanes in (1, 50)]
     assert [v.limit for v in verdicts if v] == ["round trips", "generator CPU"]
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"time_in": {}, "generator_cpu": None, "db_cores": None, "db_cpu": None},
+        {"time_in": {}},
+        {"time_in": {}, "db_cpu": 0.95},
+        {"generator_cpu": None},
+    ],
+)
+def test_no_limit_is_named_from_missing_figures(figures: dict) -> None:
+    """What is missing is said, with its reason where there is one; a picture can show it."""
+    missing = {"time_in": "no sample was taken"}
+    one = record("2", measured(**figures, missing=missing))
+    verdict = judge(one, None)
+    assert verdict is not None
+    assert verdict.limit == "not known"
+    gone = [name for name in ("generator_cpu", "db_cores") if figures.get(name, 1) is None]
+    assert [words for words in verdict.evidence if words.startswith("missing")] == [
+        *(f"missing {name}: not measured" for name in gone),
+        *(["missing time_in: no sample was taken"] if "time_in" in figures else []),
+    ]
+    assert plots.render(summary.ladder(manifest("2"), [one]))
+
+
+def test_limits_that_the_generator_shows_need_no_samples_of_backends() -> None:
+    """Connection set-up and a full core are its own figures."""
+    shown = {"connection set-up": {"connect_share": 0.7}, "generator CPU": {"generator_cpu": 0.95}}
+    for limit, figures in shown.items():
+        verdict = judge(record("2", measured(time_in={}, **figures)), None)
+        assert verdict is not None
+        assert verdict.limit == limit
+
+
+@pytest.mark.parametrize(("rows", "limit"), [(780, "the intended rate"), (760, "round trips")])
+def test_a_write_beside_the_window_is_not_short_of_the_rate(rows: int, limit: str) -> None:
+    """Forty writes of 20 rows are due in 4 s; where an edge falls decides on one of them."""
+    m = measured(rows / 4, window_s=4, rows=rows, writes=rows // 20)
+    verdict = judge(record("3-D-500", m, batch=20, target_tps=200.0), None)
+    assert verdict is not None
+    assert verdict.limit == limit
 
 
 def test_verdict_of_a_paced_rung_says_by_how_much_it_is_short() -> None:
@@ -130,6 +175,7 @@ def test_report_and_pictures_say_what_is_lost_and_what_was_rejected() -> None:
 def test_page_holds_tables_pictures_and_what_may_be_lost() -> None:
     """One file, with the pictures inside it."""
     html = web.render(LADDER, {"ladder.png": b"\x89PNG"})
+    assert all(heading in html for heading, _, _ in markdown.COSTS)
     assert "data:image/png;base64,iVBORw==" in html
     assert "2,000x" in html
     assert "lost on a crash" in html
@@ -218,6 +264,28 @@ def test_crash_before_anything_was_written_tests_nothing() -> None:
     late = ACKNOWLEDGED[2:]
     found = settle(account([], 10), late, np.arange(30, 40), 0, 0, 10.0, "committed to disk")
     assert "nothing was tested" in str(found.why)
+
+
+class Writing:
+    """A generator that goes on."""
+
+    def alive(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("seconds", "found"), [([100], False), ([100, 101], True)])
+def test_writes_flow_again_only_in_a_second_that_began_after_the_recovery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: list[int], found: bool
+) -> None:
+    """The second of the kill holds rows from before it, where recovery takes less than that."""
+    lines = [json.dumps(line(second)) for second in seconds]
+    (tmp_path / "seconds.jsonl").write_text("".join(f"{text}\n" for text in lines))
+    monkeypatch.setattr(crash, "ACKNOWLEDGED_S", 0.0)
+    if found:
+        crash.wait_for_writes(Writing(), tmp_path, 100.7)
+    else:
+        with pytest.raises(ServiceError, match="no write was acknowledged"):
+            crash.wait_for_writes(Writing(), tmp_path, 100.7)
 
 
 def test_crash_report_shows_what_was_lost() -> None:

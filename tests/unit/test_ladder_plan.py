@@ -8,7 +8,8 @@ import pytest
 
 from lab.errors import ConfigError
 from lab.ladder import plan
-from lab.ladder.settings import LadderSettings, build, check_name
+from lab.ladder.records import CEILINGS
+from lab.ladder.settings import LadderSettings, build, check_name, from_environment, set_aside
 
 KNOWN = plan.catalogue()
 
@@ -64,7 +65,7 @@ def test_steps_are_shuffled_per_repetition_and_hold_the_ceilings() -> None:
     steps = plan.steps(rungs, 3, seed=42)
     for repetition in (1, 2, 3):
         names = sorted(s.name for s in steps if s.repetition == repetition)
-        assert names == sorted([*(r.name for r in rungs), *plan.CEILINGS])
+        assert names == sorted([*(r.name for r in rungs), *CEILINGS])
     assert steps == plan.steps(rungs, 3, seed=42)
     assert steps != plan.steps(rungs, 3, seed=7)
 
@@ -80,12 +81,75 @@ def test_a_pool_above_max_connections_is_refused_with_the_arithmetic() -> None:
     plan.check_connections(plan.choose(KNOWN, own()), *build({}, {}))
 
 
-def test_a_disk_without_room_is_refused_with_the_estimate() -> None:
-    """A paced run needs less than one at full speed."""
-    with pytest.raises(ConfigError, match=r"may need .* GiB .* 1.0 GiB are free"):
-        plan.check_room(own(duration=60), 2**30, 2)
-    assert plan.room(own(), 50) < plan.room(own(), 1e6)
-    plan.check_room(own(), 2**40, 64)
+@pytest.mark.parametrize(
+    ("values", "largest"),
+    [
+        ({}, r"1,600,000 rows/s x 9 s x 170 bytes"),
+        ({"target_tps": "50"}, r"2,000,000 rows of the ceiling x 270 bytes"),
+        ({"target_tps": "50", "duration": 60}, r"pgbench's 100,000 rows/s x 60 s x 170 bytes"),
+    ],
+)
+def test_a_disk_without_room_is_refused_with_the_estimate(
+    values: dict[str, Any], largest: str
+) -> None:
+    """The largest step counts; nothing paces a ceiling."""
+    with pytest.raises(ConfigError, match=rf"may need .* GiB \({largest}, .* 1.0 GiB are free"):
+        plan.check_room(own(**values), 2**30, 2)
+    plan.check_room(own(**values), 2**40, 64)
+
+
+@pytest.mark.parametrize(
+    ("rung", "target_tps", "batch"),
+    [
+        ("3-D-500", "50", 5), ("3-D-500", "200", 20), ("2-C", "200", 20), ("2-C", "1", 1),
+        ("3-D-500", "5000", 500), ("3-D-500", "max", 500), ("2", "50", 1),
+    ],
+)  # fmt: skip
+def test_a_paced_rung_writes_several_times_a_second(rung: str, target_tps: str, batch: int) -> None:
+    """A batch of ten seconds' rows would come once in a window, or not at all."""
+    (found,) = plan.choose(KNOWN, own(rungs=rung, target_tps=target_tps))
+    assert found.batch == batch
+    before = next(r for r in KNOWN if r.name == rung).batch
+    assert bool(found.notes) == (batch < before)
+    if found.notes:
+        assert f"{batch} rows per write call instead of {before}" in found.notes[0]
+
+
+def test_each_process_of_a_paced_rung_has_its_part_of_the_rate() -> None:
+    """Two processes write half of the rows each."""
+    (found,) = plan.choose(KNOWN, own(rungs="3-G", target_tps="200", batch=400))
+    assert found.batch == max(1, 20 // found.processes)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rungs": "1,2-B", "batch": 50}, "BATCH=50 means nothing to RUNGS=1,2-B; .*: 2-C, 2-D,"),
+        ({"rungs": "3-G,1", "pool": 7}, "POOL=7 means nothing to RUNGS=3-G,1; rungs .*: 2, 2-B,"),
+    ],
+)
+def test_what_no_chosen_rung_takes_is_refused(values: dict[str, Any], message: str) -> None:
+    """It would be ignored without a word otherwise."""
+    with pytest.raises(ConfigError, match=message):
+        plan.choose(KNOWN, own(**values))
+
+
+def test_parallel_copy_opens_what_its_lanes_use() -> None:
+    """One connection in each process, whatever POOL says to the others."""
+    found = {r.name: r for r in plan.choose(KNOWN, own(pool=7))}
+    assert (found["3-G"].pool, found["3-G"].lanes) == (1, 1)
+
+
+def test_each_rung_decides_by_itself_whether_it_waits_for_the_disk() -> None:
+    """No setting changes what the report says of a rung's durability."""
+    name = "POSTGRES_SYNCHRONOUS_COMMIT"
+    with pytest.raises(ConfigError, match=rf"{name} \(command line\) is decided by each rung: 3-A"):
+        check_name(name, "command line")
+    assert from_environment({name: "off"}) == {}
+    _, lab = build({name: "off"}, {})
+    assert lab.postgres_synchronous_commit == "on"
+    assert set_aside({name: "on"}, {}) is set_aside({name: "off"}, {name: "on"}) is None
+    assert f"{name}=off is for other commands" in str(set_aside({name: "off"}, {}))
 
 
 def test_the_ladder_has_no_limits_unless_asked_for() -> None:
