@@ -262,12 +262,8 @@ class NativeStack:
 
     def _pgbouncer(self, s: Settings) -> None:
         assert self.tools is not None
-        if not free(s.pgbouncer_port):
-            # With so_reuseport it would share the port with another PgBouncer, without a word.
-            raise ServiceError(
-                f"{servers.HOST}:{s.pgbouncer_port} (PGBOUNCER_PORT) was taken by another program "
-                "in the meantime; start again"
-            )
+        # With so_reuseport it would share the port with another PgBouncer, without a word.
+        _refuse_taken("pgbouncer", s, "pgbouncer_port")
         command = servers.pgbouncer(self.tools, self.home, s, self._pgbouncer_version())
         self.home.own(self.home.run / "pgbouncer.ini", command.user)
         self._run(command)
@@ -275,6 +271,8 @@ class NativeStack:
                     lambda: servers.pgbouncer_answers(s))  # fmt: skip
 
     def _service(self, s: Settings) -> None:
+        # Another lab's service would answer in place of this one.
+        _refuse_taken(s.framework, s, servers.APPS[s.framework], "service_metrics_port")
         self._run(servers.service(self.home, s))
         port = getattr(s, servers.APPS[s.framework])
         url = f"http://{servers.HOST}:{port}/healthz"
@@ -354,6 +352,17 @@ class NativeStack:
             }
         state = {"services": services, "cell": self._cell, **self._story.state()}
         write_atomic(self.home.run / "state.json", json.dumps(state, indent=1))
+
+
+def _refuse_taken(name: str, s: Settings, *ports: str) -> None:
+    """Raise ServiceError where a port that was free at the start is another program's now."""
+    for variable in ports:
+        port = getattr(s, variable)
+        if not free(port):
+            raise ServiceError(
+                f"{name} cannot start: {servers.HOST}:{port} ({variable.upper()}) was taken by "
+                "another program in the meantime; start again"
+            )
 
 
 def clean_up(home: Home) -> list[str]:
