@@ -133,13 +133,16 @@ def _existing_tables(conn: Connection[Any]) -> set[str]:
 
 
 def _wrong_count(conn: Connection[Any], settings: SeedSettings) -> str | None:
-    """Return the first table whose ids are not exactly 1 to N, in words."""
+    """Say of the first table whose ids are not exactly 1 to N what is wrong with it."""
     sizes = {table: getattr(settings, f"seed_{table}") for table in LOADED}
     for table, wanted in (sizes | {"hot_rows": HOT_ROWS}).items():
         query = sql.SQL("SELECT count(*), coalesce(min(id), 1), coalesce(max(id), 0) FROM {}")
         row = conn.execute(query.format(sql.Identifier(table))).fetchone()
-        if row != (wanted, 1, wanted):
-            return f"table {table} has {row[0] if row else 0} rows, wanted {wanted}"
+        count, least, most = row or (0, 1, 0)
+        if count != wanted:
+            return f"table {table} has {count} rows, wanted {wanted}"
+        if (least, most) != (1, wanted):
+            return f"table {table} has ids from {least} to {most}, wanted 1 to {wanted}"
     return None
 
 

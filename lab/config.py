@@ -21,6 +21,7 @@ from lab.settings import (
     IMAGE_FIELDS,
     PORT_FIELDS,
     SECRET_FIELDS,
+    TOGGLES,
     Settings,
     build,
     check_name,
@@ -238,6 +239,11 @@ def check_combination(settings: Settings) -> None:
         raise ConfigError(
             f"WORKER_CLASS={s.worker_class} cannot serve FRAMEWORK={s.framework} ({kind}); "
             "use WORKER_CLASS=auto"
+        )
+    if asgi and s.worker_connections != TOGGLES["WORKER_CONNECTIONS"].default:
+        raise ConfigError(
+            f"WORKER_CONNECTIONS={s.worker_connections} does nothing for FRAMEWORK={s.framework}: "
+            "gunicorn's asgi workers take every connection; leave it out"
         )
     if s.db_prepared == "on" and s.route == "pgbouncer" and s.pgbouncer_pool_mode == "statement":
         raise ConfigError(

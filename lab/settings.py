@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import psutil
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, GetCoreSchemaHandler, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from apps.common.settings import ServiceSettings, auto_workers
+from apps.common.settings import MAX_SEED, ServiceSettings, auto_workers
 from lab.errors import ConfigError
 
 FRAMEWORKS = ("fastapi", "django", "flask")
@@ -27,8 +29,43 @@ SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 #: The services' paths of the scenarios, which are their `handler` labels too.
 HANDLERS = tuple(f"/benchmark/{scenario}" for scenario in SCENARIOS)
 
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds that pydantic has no word for; `allowed` shows `ge` and `le` like its own."""
+
+    ge: str
+    le: str
+    holds: Callable[[Any], bool]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: Any) -> Any:
+        if not self.holds(value):
+            raise ValueError(f"not between {self.ge} and {self.le}")
+        return value
+
+
+def kilobytes(size: str) -> int:
+    """Return the kB of "128MB" (PostgreSQL's notation, powers of 1024)."""
+    return int(size[:-2]) * 1024 ** ("kB", "MB", "GB").index(size[-2:])
+
+
+def _postgres_size(least: str, most: str) -> Range:
+    return Range(least, most, lambda size: kilobytes(least) <= kilobytes(size) <= kilobytes(most))
+
+
 Port = Annotated[int, Field(ge=1, le=65535)]
-Cpus = Annotated[float, Field(gt=0, le=256)]
+#: The kernel takes no quota below 1 ms of its period of 100 ms.
+LEAST_CPUS = 0.01
+Cpus = Annotated[float, Field(ge=LEAST_CPUS, le=256)]
+CpusOrNone = Annotated[
+    float, Range(f"{LEAST_CPUS} or 0", "256", lambda n: n == 0 or LEAST_CPUS <= n <= 256)
+]
+PostgresSize = Annotated[str, Field(pattern=r"^[1-9][0-9]*(kB|MB|GB)$")]
 Memory = Annotated[str, Field(pattern=r"^[1-9][0-9]*[kmgKMG]$")]
 Image = Annotated[str, Field(pattern=r"^[a-z0-9][a-zA-Z0-9./:@_-]*$")]
 
@@ -87,21 +124,26 @@ class Settings(ServiceSettings):
     app_cpus: Cpus = Field(1.0, description="CPU limit of the service, in cores")
     app_memory: Memory = Field("512m")
     pgbouncer_cpus: Cpus = Field(0.5, description="CPU limit of PgBouncer, in cores")
-    generator_cpus: float = Field(
-        0, ge=0, le=256, description="CPU limit of the load generator, in cores; 0 = none"
+    generator_cpus: CpusOrNone = Field(
+        0, description="CPU limit of the load generator, in cores; 0 = none"
     )
 
     # PostgreSQL
     postgres_max_connections: int = Field(200, ge=10, le=10_000)
-    postgres_shared_buffers: str = Field("128MB", pattern=r"^[1-9][0-9]*(kB|MB|GB)$")
-    postgres_work_mem: str = Field("4MB", pattern=r"^[1-9][0-9]*(kB|MB|GB)$")
+    postgres_shared_buffers: Annotated[PostgresSize, _postgres_size("128kB", "8191GB")] = "128MB"
+    postgres_work_mem: Annotated[PostgresSize, _postgres_size("64kB", "2047GB")] = "4MB"
     postgres_synchronous_commit: Literal["on", "off", "local"] = Field("on")
 
     # data
     seed_users: int = Field(10_000, ge=1, le=10_000_000)
     seed_posts: int = Field(50_000, ge=1, le=10_000_000)
     seed_comments: int = Field(100_000, ge=0, le=50_000_000)
-    seed: int = Field(42, ge=0, description="of the data, the order of cells and the statistics")
+    seed: int = Field(
+        42,
+        ge=0,
+        le=MAX_SEED,
+        description="of the data, the random ids, the order of cells and the statistics",
+    )
 
     # ports, loopback only
     postgres_port: Port = 5432
@@ -219,6 +261,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
+#: Names of the environment that begin so are held against the toggles.
+PREFIXES = ("PGBOUNCER_", "DB_", "POSTGRES_", "SCRAM_", "SEED_", "APP_", "WORKER_")
+#: POSTGRES_HOST and POSTGRES_PORT are 0.85 alike, names with a letter too few 0.92 and more.
+NEAR_MISS = 0.91
+
+
 def check_name(name: str, source: str) -> None:
     """Raise ConfigError for a name that is no toggle, with the nearest one that is."""
     if name in TOGGLES:
@@ -226,6 +274,11 @@ def check_name(name: str, source: str) -> None:
     near = difflib.get_close_matches(name, TOGGLES, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}?" if near else ".env.example lists the toggles"
     raise ConfigError(f"unknown toggle {name} ({source}); {hint}")
+
+
+def _is_near_miss(name: str) -> bool:
+    """Tell a slip of the pen from another program's variable, POSTGRES_HOST or DB_PORT say."""
+    return bool(difflib.get_close_matches(name, TOGGLES, n=1, cutoff=NEAR_MISS))
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -236,9 +289,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
             continue  # GNU screen numbers its windows by this name
         if name in TOGGLES:
             found[name] = value
-        elif name.startswith(("PGBOUNCER_", "DB_")) and difflib.get_close_matches(
-            name, TOGGLES, n=1, cutoff=0.85
-        ):
+        elif name.startswith(PREFIXES) and _is_near_miss(name):
             check_name(name, "environment")
     return found
 

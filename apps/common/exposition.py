@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+
+from apps.common import gone_workers
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -18,4 +23,5 @@ def exposition(*more: Collector) -> bytes:
     for collector in more:
         registry.register(collector)
     MultiProcessCollector(registry)
-    return generate_latest(registry)
+    with gone_workers.reading(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])):
+        return generate_latest(registry)

@@ -1,7 +1,7 @@
 """gunicorn's settings, all from the service's environment: see ServiceEnvironment.
 
 Started as `gunicorn --config apps/common/gunicorn_conf.py`, from any folder. gunicorn reads this
-file again on SIGHUP, so what must outlive that is kept in `metrics_server`, not here.
+file again on SIGHUP, so what must outlive that is kept in `service.MasterMetrics`, not here.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[2]
 if str(_ROOT) not in sys.path:
     sys.path.insert(0, str(_ROOT))
 
 from apps.common import backlog as listening  # noqa: E402
-from apps.common import service  # noqa: E402 - the path has to be set first
+from apps.common import service, workload  # noqa: E402 - the path has to be set first
 
 _plan = service.plan(service.load(), os.environ)
 _metrics = service.MasterMetrics(_plan.settings)
@@ -45,6 +46,11 @@ proc_name = f"poolscope-{_plan.settings.framework}"
 on_starting = _metrics.on_starting
 when_ready = _metrics.when_ready
 child_exit = _metrics.child_exit
+
+
+def post_fork(server: object, worker: Any) -> None:
+    """Tell the worker its number: its random ids then are the same in every run."""
+    workload.worker_number = worker.age
 
 
 def post_worker_init(worker: object) -> None:

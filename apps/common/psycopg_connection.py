@@ -8,75 +8,76 @@ from __future__ import annotations
 from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg import errors, waiting
+from psycopg import errors
 from psycopg.abc import PQGen
 
 from apps.common.settings import ServiceEnvironment
 
 T = TypeVar("T")
 
-_CANCEL_TIMEOUT_S: Final = 5.0
+#: How much later than PostgreSQL the client gives up: only where PostgreSQL says nothing.
+GRACE_S: Final = 0.5
 _POLL_S: Final = 0.1
+UNANSWERED: Final = "no answer while checking a kept connection"
 #: psycopg's own default: a statement is prepared on its fifth use in one connection
 _PREPARE_AFTER: Final = 5
 
 
 class DeadlineConnection(psycopg.Connection[Any]):
-    """Give up on a statement after `deadline_s` by cancelling it from the client.
+    """Give up on a statement, and close the connection, where no answer comes in `deadline_s`.
 
-    PgBouncer takes no statement_timeout in the startup packet, and a SET would cost a round trip
-    and stick to a server connection that others use. This costs nothing until the deadline.
+    The role's statement_timeout ends a statement that runs too long. It says nothing of one that
+    queues in PgBouncer, nor where PostgreSQL does not answer at all: a kept connection would then
+    block for ever, its check included. It costs a statement a few microseconds.
     """
 
     deadline_s: float | None = None
+    #: whether it was closed for that
+    silent = False
 
     def wait(self, gen: PQGen[T], interval: float = _POLL_S, timeout: float | None = None) -> T:
-        """Run `gen`; cancel the statement and raise QueryCanceled once the deadline has passed."""
+        """Run `gen`; close and raise QueryCanceled once the deadline has passed."""
         try:
             return super().wait(gen, interval=interval, timeout=timeout or self.deadline_s)
-        except errors._WaitTimeout:
+        except errors._WaitTimeout as error:
             if timeout is not None:
                 raise
-        return self._cancel_and_finish(gen)
-
-    def _cancel_and_finish(self, gen: PQGen[T]) -> T:
-        """Wait for the answer to a cancel request; close the connection if none comes."""
-        message = f"canceling statement after {self.deadline_s} s at the client"
-        try:
-            self.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
-            return waiting.wait(gen, self.pgconn.socket, _POLL_S, timeout=_CANCEL_TIMEOUT_S)
-        except errors.QueryCanceled:
-            raise
-        except (psycopg.Error, errors._WaitTimeout) as error:
-            # PgBouncer drops a client that still queued for a server connection, and a silent
-            # server never answers: either way the deadline is what the caller has to know.
+            # No cancel request: PostgreSQL would have ended the statement if it could, and
+            # PgBouncer 1.18 dies where a client does not wait for the end of one (its issue 801).
+            self.silent = True
             self.pgconn.finish()
-            raise errors.QueryCanceled(message) from error
+            raise errors.QueryCanceled(f"no answer within {self.deadline_s} s") from error
 
 
 def connection_class(settings: ServiceEnvironment) -> type[psycopg.Connection[Any]]:
-    """Return the class to connect with: PostgreSQL keeps the deadline, or the client does."""
-    if settings.route == "direct" or settings.db_statement_timeout == 0:
+    """Return the class to connect with."""
+    limit_s = deadline_s(settings)
+    if limit_s is None:
         return psycopg.Connection
 
     class Connection(DeadlineConnection):
-        deadline_s = settings.db_statement_timeout / 1000
+        deadline_s = limit_s
 
     return Connection
+
+
+def deadline_s(settings: ServiceEnvironment) -> float | None:
+    """Return when a client gives up on a statement; None where DB_STATEMENT_TIMEOUT is 0."""
+    if settings.db_statement_timeout == 0:
+        return None
+    return settings.db_statement_timeout / 1000 + GRACE_S
 
 
 def connect_arguments(settings: ServiceEnvironment) -> dict[str, Any]:
     """Return the keyword arguments of `connect`, without where, who and which database.
 
     TLS and GSSAPI negotiation are off, as in the asyncpg service: each costs a connect a round
-    trip. Through PgBouncer no startup parameter is sent, as it refuses most of them.
+    trip. No startup parameter is sent, as PgBouncer refuses most of them: the statement timeout
+    is the role's (database/provision.py).
     """
-    arguments: dict[str, Any] = {
+    return {
         "connect_timeout": settings.db_connect_timeout,
         "sslmode": "disable",
         "gssencmode": "disable",
         "prepare_threshold": _PREPARE_AFTER if settings.db_prepared == "on" else None,
     }
-    if settings.route == "direct" and settings.db_statement_timeout:
-        arguments["options"] = f"-c statement_timeout={settings.db_statement_timeout}"
-    return arguments

@@ -13,6 +13,7 @@ from typing import Any, Final
 from prometheus_client.multiprocess import mark_process_dead
 from pydantic import ValidationError
 
+from apps.common import gone_workers
 from apps.common.master_metrics import MasterCollector
 from apps.common.metrics_server import MetricsServer
 from apps.common.settings import ServiceEnvironment, auto_workers
@@ -44,7 +45,9 @@ def load() -> ServiceEnvironment:
     except ValidationError as error:
         for mistake in error.errors():
             name = "_".join(map(str, mistake["loc"])).upper() or "settings"
-            shown = f" (got {mistake['input']!r})" if mistake["loc"] else ""
+            # Of a variable that is missing, the input is all others, the password among them.
+            hidden = mistake["type"] == "missing" or "PASSWORD" in name or not mistake["loc"]
+            shown = "" if hidden else f" (got {mistake['input']!r})"
             print(f"{name}: {mistake['msg']}{shown}", file=sys.stderr)
         raise SystemExit(2) from None
 
@@ -128,6 +131,7 @@ class MasterMetrics:
         """Take a gone worker's gauges out; its counters stay counted."""
         if self._on:
             mark_process_dead(worker.pid)
+            gone_workers.fold(Path(os.environ[MULTIPROC_DIR]), server.WORKERS)
 
     def on_exit(self, server: Any) -> None:
         """Free the metrics port."""

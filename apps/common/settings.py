@@ -51,11 +51,18 @@ class ServiceSettings(BaseSettings):
     db_conn_health_checks: bool = Field(
         True, description="SELECT 1 when a kept connection is checked out"
     )
-    db_connect_timeout: int = Field(10, ge=1, le=300, description="seconds")
+    # libpq makes 2 s of 1 s
+    db_connect_timeout: int = Field(10, ge=2, le=300, description="seconds")
     db_statement_timeout: int = Field(
         30000, ge=0, le=3_600_000, description="milliseconds; 0 = none"
     )
-    db_pool_size: int = Field(8, ge=1, le=1000, description="connections per worker")
+    db_pool_size: int = Field(
+        8,
+        ge=1,
+        le=1000,
+        description="connections per worker; no effect, as the next two, where Django keeps one per"
+        " thread: DB_POOL=persistent under gthread or sync",
+    )
     db_max_overflow: int = Field(0, ge=0, le=1000, description="connections per worker beyond it")
     db_pool_timeout: float = Field(
         10, gt=0, le=300, description="seconds a request may queue for a connection"
@@ -71,7 +78,9 @@ class ServiceSettings(BaseSettings):
         "auto", description="auto = asgi for FastAPI and Django's ASGI modes, else gthread"
     )
     threads: int = Field(8, ge=1, le=256, description="threads per gthread worker")
-    worker_connections: int = Field(1000, ge=1, le=100_000)
+    worker_connections: int = Field(
+        1000, ge=1, le=100_000, description="connections per gthread or gevent worker"
+    )
     worker_timeout: int = Field(60, ge=1, le=3600, description="seconds")
     keepalive: int = Field(5, ge=0, le=3600, description="seconds")
     max_requests: int = Field(
@@ -88,6 +97,8 @@ class ServiceSettings(BaseSettings):
         )
 
 
+#: What PostgreSQL's bigint holds: the seed is kept beside the data.
+MAX_SEED = 2**63 - 1
 #: Where each route's server listens unless DB_PORT says otherwise.
 ROUTE_PORTS = {"direct": 5432, "pgbouncer": 6432}
 
@@ -105,6 +116,7 @@ class ServiceEnvironment(ServiceSettings):
     db_name: str = "poolscope"
     db_user: str = "poolscope_service"
     db_password: str = Field(repr=False)
+    seed: int = Field(42, ge=0, le=MAX_SEED, description="of the random ids")
     seed_users: int = Field(10_000, ge=1, description="users in the database: ids 1 to N")
     seed_posts: int = Field(50_000, ge=1, description="posts in the database: ids 1 to N")
     service_port: int = Field(8000, ge=1, le=65535)

@@ -13,11 +13,27 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.pool import NullPool
 
-from apps.common.psycopg_connection import connect_arguments, connection_class
+from apps.common import failures
+from apps.common.failures import ServiceUnavailableError
+from apps.common.psycopg_connection import (
+    UNANSWERED,
+    connect_arguments,
+    connection_class,
+    deadline_s,
+)
 from apps.common.settings import ServiceEnvironment
 from apps.common.workload import HEALTH_SQL
 
 _STATEMENT_CACHE: Final = 100
+
+
+def _give_up(connection: Any) -> None:
+    """Close an asyncpg connection, given as SQLAlchemy wraps it, whose statement timed out.
+
+    At once: asyncpg sends a cancel request and SQLAlchemy waits 2 s for its effect, both in vain
+    where the server is silent; and see DeadlineConnection for what PgBouncer makes of it.
+    """
+    connection.driver_connection.terminate()
 
 
 class ServiceDialect:
@@ -47,6 +63,22 @@ class AsyncpgDialect(ServiceDialect, PGDialect_asyncpg):
 
     supports_statement_cache = True
 
+    def do_ping(self, dbapi_connection: Any) -> bool:
+        """Run SELECT 1; see `_give_up` where that is not answered."""
+        try:
+            return super().do_ping(dbapi_connection)
+        except TimeoutError as error:
+            _give_up(dbapi_connection)
+            raise ServiceUnavailableError(failures.DATABASE_UNAVAILABLE, UNANSWERED) from error
+
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        """Run a statement; see `_give_up` where it times out."""
+        try:
+            cursor.execute(statement, parameters)
+        except TimeoutError:
+            _give_up(context.root_connection.connection)
+            raise
+
 
 class PsycopgDialect(ServiceDialect, PGDialect_psycopg):
     """Is SQLAlchemy's psycopg dialect with the services' ping and connection class."""
@@ -63,6 +95,15 @@ class PsycopgDialect(ServiceDialect, PGDialect_psycopg):
                 adapters.register_dumper(int, dumper)
             for text in (StrBinaryDumper, StrDumper):
                 adapters.register_dumper(str, text)
+
+    def do_ping(self, dbapi_connection: Any) -> bool:
+        """Run SELECT 1; where that is not answered, connecting anew would only double the wait."""
+        try:
+            return super().do_ping(dbapi_connection)
+        except psycopg.Error as error:
+            if getattr(dbapi_connection, "silent", False):
+                raise ServiceUnavailableError(failures.DATABASE_UNAVAILABLE, UNANSWERED) from error
+            raise
 
     def connect(self, *positional: Any, **arguments: Any) -> Any:
         """Connect with the class that `driver_arguments` put among the arguments."""
@@ -108,11 +149,12 @@ def engine_arguments(settings: ServiceEnvironment, queue_pool: type, null_pool: 
 def asyncpg_arguments(settings: ServiceEnvironment) -> dict[str, Any]:
     """Return asyncpg's connect arguments; times are seconds.
 
-    PgBouncer takes no statement_timeout at startup, so there asyncpg cancels the statement.
+    The role's statement_timeout ends a statement; asyncpg gives up a little later.
     """
     cached = _STATEMENT_CACHE if settings.db_prepared == "on" else 0
-    arguments: dict[str, Any] = {
+    return {
         "timeout": settings.db_connect_timeout,
+        "command_timeout": deadline_s(settings),
         "ssl": False,
         "statement_cache_size": cached,
         "prepared_statement_cache_size": cached,
@@ -120,13 +162,6 @@ def asyncpg_arguments(settings: ServiceEnvironment) -> dict[str, Any]:
         # by letter and sends SET client_encoding before every statement; the later word wins.
         "server_settings": {"client_encoding": "UTF8"},
     }
-    if settings.db_statement_timeout:
-        if settings.route == "direct":
-            timeout_ms = str(settings.db_statement_timeout)
-            arguments["server_settings"]["statement_timeout"] = timeout_ms
-        else:
-            arguments["command_timeout"] = settings.db_statement_timeout / 1000
-    return arguments
 
 
 def psycopg_arguments(settings: ServiceEnvironment) -> dict[str, Any]:

@@ -7,6 +7,7 @@ as the latter cost a request several times as much.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from time import perf_counter
 from typing import Any
 
@@ -18,6 +19,9 @@ from sqlalchemy.util.queue import AsyncAdaptedQueue, Queue
 from apps.common.metrics import operations, pool
 from apps.common.settings import ServiceEnvironment
 from apps.common.sqlalchemy_engine import AsyncpgDialect, PsycopgDialect
+
+#: What the checkout under way has queued so far: a pool may ask its queue several times.
+_queued_s: ContextVar[float] = ContextVar("queued_s", default=0.0)
 
 
 class _MeasuredDialect:
@@ -38,7 +42,7 @@ class _MeasuredDialect:
 
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
         begin = perf_counter()
-        cursor.execute(statement, parameters)
+        super().do_execute(cursor, statement, parameters, context)  # type: ignore[misc]
         # The health route's SELECT 1 is not compiled, and not one of the operations.
         if context.compiled is not None:
             if context.isinsert:
@@ -65,9 +69,10 @@ class _MeasuredQueue:
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         begin = perf_counter()
-        record = super().get(block, timeout)  # type: ignore[misc]
-        pool.wait(perf_counter() - begin)
-        return record
+        try:
+            return super().get(block, timeout)  # type: ignore[misc]
+        finally:
+            _queued_s.set(_queued_s.get() + perf_counter() - begin)
 
 
 class _Queue(_MeasuredQueue, Queue[Any]):
@@ -82,18 +87,16 @@ class _MeasuredPool:
     """Notes the life of the connections of the pool class it is mixed into."""
 
     def connect(self) -> Any:
+        _queued_s.set(0.0)
         try:
             connection = super().connect()  # type: ignore[misc]
         except exc.TimeoutError:
             pool.timed_out()
             raise
+        finally:
+            pool.wait(_queued_s.get())  # of a checkout that gave up as well
         connection._connection_record.checked_out_at = pool.checked_out()
         return connection
-
-    def _create_connection(self) -> Any:
-        record = super()._create_connection()  # type: ignore[misc]
-        pool.wait(0.0)  # a checkout that may open a connection queues for none
-        return record
 
     def _do_return_conn(self, record: Any) -> None:
         # Absent where the checkout itself failed, as its connection proved to be dead.

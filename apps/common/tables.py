@@ -1,7 +1,8 @@
 """The tables and the statements, for the services that use SQLAlchemy.
 
 Column order, join order and the order of each comparison's sides follow what Django's ORM writes:
-pg_stat_statements then gives all three services the same queryid, which proves equal work.
+pg_stat_statements then gives all three services the same queryid, as test_apps_equal_work.py checks
+(a run compares their calls and rows).
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -39,8 +38,10 @@ MAX_POST_ID: Final = 2**31 - 1
 #: of the heavy statement: users in its answer, and twice the Earth's mean radius (IUGG)
 NEAREST: Final = 10
 EARTH_DIAMETER_KM: Final = 12_742.0176
-_SEED: Final = 42
 _NOTE: Final = "poolscope"
+
+#: Which of the run's workers this process is, in the order they were started; gunicorn's hook says.
+worker_number = 0
 
 #: One row of the db-test statement; the comment's four columns are None for a post without any.
 #: (post id, title, body, author id, author name,
@@ -75,14 +76,14 @@ class BadParameterError(ValueError):
 class Parameters:
     """Draw the parameters of requests, uniformly over the ids that are in the database.
 
-    Each worker has its own sequence: a fixed seed and the worker's pid.
+    Each worker has its own sequence, and the same in every run of one seed.
     """
 
-    def __init__(self, seed_users: int, seed_posts: int, hot_rows: int = 1) -> None:
+    def __init__(self, seed_users: int, seed_posts: int, hot_rows: int = 1, seed: int = 42) -> None:
         self._users = seed_users
         self._posts = seed_posts
         self._hot_rows = hot_rows
-        self._random = random.Random(f"{_SEED}-{os.getpid()}")
+        self._random = random.Random(f"{seed}-{worker_number}")
 
     def post_id(self, given: str | None) -> int:
         """Return the post asked for, else a random one of 1 to SEED_POSTS.

@@ -16,7 +16,7 @@ from apps.common.workload import JSON_TYPE, BadParameterError, Centre, Parameter
 from apps.django_app import database
 
 _service = settings.SERVICE
-parameters = Parameters(_service.seed_users, _service.seed_posts, _service.hot_rows)
+parameters = Parameters(_service.seed_users, _service.seed_posts, _service.hot_rows, _service.seed)
 SLOW_QUERY_MS: int = _service.slow_query_ms
 
 

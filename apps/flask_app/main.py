@@ -10,7 +10,9 @@ from apps.common.workload import JSON_TYPE, BadParameterError
 from apps.flask_app.database import Database
 
 settings = service.load()
-parameters = workload.Parameters(settings.seed_users, settings.seed_posts, settings.hot_rows)
+parameters = workload.Parameters(
+    settings.seed_users, settings.seed_posts, settings.hot_rows, settings.seed
+)
 database = Database(settings)
 app = Flask(__name__)
 

@@ -40,7 +40,8 @@ SESSIONS_SQL = f"""
     SELECT datname, {", ".join(column for column, *_ in SESSIONS)}
     FROM pg_stat_database WHERE datname IS NOT NULL
 """
-#: A backend that waits for nothing is on a CPU, or would be: `none`.
+#: A backend that waits for nothing is on a CPU, or would be: `none`. The exporter's own, which is
+#: always found at work, is left out.
 WAITS_SQL = """
     SELECT coalesce(state, 'unknown') AS state, coalesce(wait_event_type, 'none') AS type,
            coalesce(wait_event, 'none') AS event, count(*) AS backends
@@ -109,7 +110,8 @@ def waits_families(rows: list[Columns]) -> list[Metric]:
         ((row["state"], row["type"], row["event"]), row["backends"]) for row in rows
     ]
     locked = sum(row["backends"] for row in rows if row["type"] == "Lock")
-    total = sum(row["backends"] for row in rows)
+    # The exporter's own connection is kept, and takes one of those that are allowed.
+    total = 1 + sum(row["backends"] for row in rows)
     return [
         gauge("pg_stat_activity_wait_events", "Client backends by wait event", labels, values),
         gauge("pg_stat_activity_lock_waits", "Backends waiting for a lock", [], [((), locked)]),

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class ExporterSettings(BaseSettings):
     """Variables EXPORTER_HOST, EXPORTER_PORT and so on; nothing else is read.
 
-    A DSN is libpq's, `host=127.0.0.1 port=5432 dbname=postgres user=poolscope_exporter` or a URL.
+    A DSN is libpq's, `host=127.0.0.1 port=5432 dbname=poolscope user=poolscope_exporter` or a URL.
     Passwords belong into EXPORTER_POSTGRES_PASSWORD and EXPORTER_PGBOUNCER_PASSWORD, or into the
     file that libpq's own PGPASSFILE names; one inside a DSN works too and is kept out of messages.
     """

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import psycopg
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,6 +251,33 @@ def backends(target: Target) -> int:
         ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+@contextmanager
+def silent(target: Target, whole: bool = True) -> Iterator[None]:
+    """Stop PostgreSQL and the service's backends, as on a host that hangs: nothing is closed.
+
+    Where it is not the whole, PostgreSQL still accepts connections.
+    """
+    with target.superuser() as connection:
+        first = psutil.Process(connection.info.backend_pid).parent()
+    assert first is not None
+    stopped = [first]
+    try:
+        first.suspend()  # before it makes further backends
+        for one in first.children():
+            # Of those that have ended since, nobody takes leave.
+            with suppress(psutil.NoSuchProcess):
+                if "poolscope_service" in " ".join(one.cmdline()):
+                    one.suspend()
+                    stopped.append(one)
+        if not whole:
+            first.resume()
+        yield
+    finally:
+        for one in stopped:
+            with suppress(psutil.NoSuchProcess):
+                one.resume()
 
 
 @contextmanager

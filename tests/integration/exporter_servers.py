@@ -129,21 +129,21 @@ class Server:
 
 
 @contextmanager
-def running_servers() -> Iterator[Servers]:
+def running_servers(max_connections: int = 100) -> Iterator[Servers]:
     """Start PostgreSQL and PgBouncer in a folder of their own; stop both at the end."""
     # Not below pytest's own folder: as root that is closed to the user the servers run as.
     with tempfile.TemporaryDirectory(prefix="poolscope-test-") as folder:
         home = Path(folder)
         if os.geteuid() == 0:
             shutil.chown(home, "nobody", "nogroup")
-        with _running(home) as servers:
+        with _running(home, max_connections) as servers:
             yield servers
 
 
 @contextmanager
-def _running(home: Path) -> Iterator[Servers]:
+def _running(home: Path, max_connections: int) -> Iterator[Servers]:
     port = free_port()
-    postgres = _postgres(home, port)
+    postgres = _postgres(home, port, max_connections)
     superuser = make_conninfo(
         "", host=HOST, port=port, user="postgres", password=SUPERUSER_PASSWORD, dbname="postgres"
     )
@@ -176,7 +176,7 @@ def _running(home: Path) -> Iterator[Servers]:
         postgres.stop(signal.SIGQUIT)
 
 
-def _postgres(home: Path, port: int) -> Server:
+def _postgres(home: Path, port: int, max_connections: int) -> Server:
     initdb, program = find_program("initdb"), find_program("postgres")
     password = home / "password"
     password.write_text(SUPERUSER_PASSWORD)
@@ -188,6 +188,7 @@ def _postgres(home: Path, port: int) -> Server:
     )
     command = [str(program), "-D", str(data), "-p", str(port), "-c", f"listen_addresses={HOST}"]
     command += ["-c", "unix_socket_directories=", "-c", "fsync=off"]
+    command += ["-c", f"max_connections={max_connections}"]
     command += ["-c", "shared_preload_libraries=pg_stat_statements"]
     return Server("postgres", unprivileged(command), home / "postgres.log", environment(program))
 

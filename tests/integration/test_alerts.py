@@ -86,6 +86,7 @@ def test_connecting_per_request_raises_the_storm_with_its_numbers(lab: Lab, tmp_
 def test_prometheus_evaluates_every_rule(lab: Lab) -> None:
     """Each rule that was loaded works; an expression that matches twice fails only when it runs."""
     _, endpoints = lab.start(FRAMEWORK="flask")
+
     def evaluated() -> list[dict[str, Any]]:
         found = [rule for group in api(endpoints, "rules")["groups"] for rule in group["rules"]]
         if unknown := [rule["name"] for rule in found if rule["health"] == "unknown"]:

@@ -89,3 +89,10 @@ def test_apps_answer_rightly_through_transaction_pooling(apps_target: Target, wa
         with ThreadPoolExecutor(20) as pool:
             got = list(pool.map(lambda n: running.post(n).json().get("id"), asked))
     assert got == asked
+
+
+@pytest.mark.parametrize("way", ["fastapi", "flask", "django"])
+def test_apps_ask_for_the_same_ids_in_every_run(apps_target: Target, way: str) -> None:
+    """The first worker's first ids of SEED=42: the same in each service, and each time."""
+    with service(apps_target, way, SEED=42) as running:
+        assert [running.post().json()["id"] for _ in range(3)] == [27437, 44598, 40720]

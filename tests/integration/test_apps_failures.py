@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.integration.apps_harness import Proxy, Service, Target, locked, service
+from tests.integration.apps_harness import Proxy, Service, Target, locked, service, silent
 
 WAYS = {
     "fastapi": ("fastapi", {}),
@@ -75,6 +75,8 @@ def test_apps_answer_503_when_the_pool_is_exhausted(apps_target: Target, way: st
             got = codes(running, 3)
         assert sorted(got) == [(503, "pool-timeout")] * 2 + [(503, "statement-timeout")]
         assert running.value("db_client_connection_timeouts_total") == 2
+        assert running.value("db_client_connection_wait_time_seconds_count") == 4
+        assert 0.8 <= running.value("db_client_connection_wait_time_seconds_sum") < 1.2
         assert running.post(1).status_code == 200
 
 
@@ -85,7 +87,7 @@ def test_apps_answer_503_when_the_pool_is_exhausted(apps_target: Target, way: st
 def test_apps_answer_503_when_a_statement_times_out(
     apps_target: Target, way: str, route: str
 ) -> None:
-    """PostgreSQL keeps the limit, or the client where PgBouncer lets no setting pass."""
+    """The role's limit is longer here: it is the client that gives up, on both routes."""
     framework, more = WAYS[way]
     if route == "pgbouncer":
         apps_target = replace(apps_target, port=apps_target.pgbouncer_port)
@@ -123,3 +125,50 @@ def test_apps_give_up_on_a_silent_database_within_the_connect_timeout(
         assert codes(running, 2) == [(503, "database-unavailable")] * 2
         assert 1.5 < time.monotonic() - begin < 4
     proxy.down()
+
+
+@pytest.mark.parametrize("checks", ["true", "false"])
+@pytest.mark.parametrize(
+    ("way", "route"),
+    [
+        *((way, "direct") for way in WAYS),
+        *((way, "pgbouncer") for way in ("fastapi", "flask", "django")),
+    ],
+)
+def test_apps_answer_503_while_the_database_is_silent_and_recover(
+    apps_target: Target, way: str, route: str, checks: str
+) -> None:
+    """It neither answers nor closes what is open: only the client's own deadline ends a request."""
+    framework, more = WAYS[way]
+    port = apps_target.port if route == "direct" else apps_target.pgbouncer_port
+    toggles = {"DB_STATEMENT_TIMEOUT": 500, "DB_CONNECT_TIMEOUT": 2, "DB_POOL_TIMEOUT": 2}
+    toggles |= {"ROUTE": route, "DB_PREPARED": "off", "DB_CONN_HEALTH_CHECKS": checks}
+    with service(replace(apps_target, port=port), framework, **toggles, **more) as running:
+        assert set(codes(running, 4)) == {(200, None)}
+        workers = running.workers()
+        with silent(apps_target):
+            for _ in range(2):
+                begin = time.monotonic()
+                got = codes(running, 4)
+                assert {status for status, _ in got} == {503}, got
+                # the deadline, or the time to connect
+                assert time.monotonic() - begin < 3
+        deadline = time.monotonic() + 5
+        while set(got := codes(running, 4)) != {(200, None)}:
+            assert time.monotonic() < deadline, got
+        assert running.workers() == workers
+        assert running.value("db_client_connection_count", state="used") == 0
+
+
+@pytest.mark.parametrize("way", ["fastapi", "flask", "django"])
+def test_apps_answer_503_once_where_one_connection_is_silent(apps_target: Target, way: str) -> None:
+    """The next request gets a new connection, while PostgreSQL's process is still stopped."""
+    framework, more = WAYS[way]
+    toggles = {"DB_STATEMENT_TIMEOUT": 500, "DB_POOL_SIZE": 1, "THREADS": 1, "DB_POOL_TIMEOUT": 2}
+    with service(apps_target, framework, **toggles, **more) as running:
+        assert running.post(1).status_code == 200
+        with silent(apps_target, whole=False):
+            begin = time.monotonic()
+            assert running.post(1).status_code == 503
+            assert time.monotonic() - begin < 2.5
+            assert running.post(1).status_code == 200

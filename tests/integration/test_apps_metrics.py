@@ -71,15 +71,24 @@ def test_apps_metrics_follow_the_contract_with_four_workers(
             assert get(name, view="db-test", method="GET") == 80
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(
+    ("framework", "more"),
+    [
+        *((framework, {}) for framework in FRAMEWORKS),
+        ("django", {"DJANGO_MODE": "async"}),
+        ("django", {"WORKER_CLASS": "gevent"}),
+    ],
+)
 def test_apps_count_each_connection_of_connect_per_request(
-    apps_target: Target, framework: str
+    apps_target: Target, framework: str, more: dict[str, str]
 ) -> None:
-    with service(apps_target, framework, DB_POOL="per-request", WORKERS=2) as running:
+    """And name no limit, where nothing is pooled."""
+    with service(apps_target, framework, DB_POOL="per-request", WORKERS=2, **more) as running:
         for _ in range(25):
             running.post()
         assert running.value(f"{CONNECTION}_create_time_seconds_count") == 25
         assert running.value(f"{CONNECTION}_count") == 0
+        assert running.value(f"{CONNECTION}_max") == 0
 
 
 @pytest.mark.parametrize("mode", ["wsgi", "async", "sync_to_async"])
@@ -115,6 +124,20 @@ def test_apps_pool_wait_leaves_out_the_time_to_connect(
     proxy.down()
 
 
+def test_apps_pool_wait_leaves_out_a_connect_that_takes_longer_than_the_pool_waits(
+    apps_target: Target,
+) -> None:
+    """Django's pool connects behind the request, which gives up before the connection is there."""
+    proxy = Proxy(apps_target)
+    proxy.delay_s = 1.5
+    more = {"DB_POOL": "psycopg", "DB_POOL_TIMEOUT": 0.5}
+    with service(proxy.target, "django", **more) as running:
+        assert running.post().json()["error"] == "pool-timeout"
+        assert running.value(f"{CONNECTION}_wait_time_seconds_count") == 1
+        assert running.value(f"{CONNECTION}_wait_time_seconds_sum") < 0.2
+    proxy.down()
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_apps_metrics_off_takes_everything_out(apps_target: Target, framework: str) -> None:
     with service(apps_target, framework, METRICS="off") as running:
@@ -125,8 +148,8 @@ def test_apps_metrics_off_takes_everything_out(apps_target: Target, framework: s
         assert not list(running.folder.rglob("*.db"))
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+def wait_for(condition: Callable[[], bool], within_s: float = 10) -> None:
+    deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -150,3 +173,30 @@ def test_apps_metrics_survive_a_killed_worker_and_free_their_port(apps_target: T
     wait_for_stopped()
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/metrics")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_apps_metrics_stay_exact_and_few_while_workers_are_replaced(
+    apps_target: Target, framework: str
+) -> None:
+    """With MAX_REQUESTS every gone worker would leave files that each scrape has to read."""
+    more = {"WORKERS": 2, "MAX_REQUESTS": 10, "MAX_REQUESTS_JITTER": 0}
+    with service(apps_target, framework, **more) as running:
+        seen: set[int] = set()
+        requests = 0
+
+        def eight_workers_answered() -> bool:
+            nonlocal requests
+            answer = running.client.get("/benchmark/db-test", headers={"Connection": "close"})
+            assert answer.status_code == 200
+            requests += 1
+            seen.update(running.workers())
+            return len(seen) >= 8
+
+        wait_for(eight_workers_answered, within_s=40)
+        wait_for(lambda: len(list(running.folder.rglob("*.db"))) <= 2 * 3 + 2)
+        count = "http_request_duration_seconds_count"
+        assert running.value(count, handler="/benchmark/db-test", status="200") == requests
+        bucket = "http_request_duration_seconds_bucket"
+        assert running.value(bucket, handler="/benchmark/db-test", le="+Inf") == requests
+        assert running.value(f"{CONNECTION}_wait_time_seconds_count") == requests

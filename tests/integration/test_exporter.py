@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -152,6 +153,31 @@ def test_backend_that_authenticates_is_seen(servers: Servers, exporter: Exporter
         client.sendall(struct.pack("!i", len(body) + 4) + body)
         until(lambda: exporter.scrape()[name] == 1, "authentication seen")
     until(lambda: exporter.scrape()[name] == 0, "authentication over")
+
+
+def test_room_for_connections_ends_where_postgresql_refuses(tmp_path: Path) -> None:
+    """The exporter's own connection is one of those that are allowed."""
+
+    def room() -> float:
+        found = exporter.scrape()
+        reserved = found["pg_settings_superuser_reserved_connections"]
+        reserved += found.get("pg_settings_reserved_connections", 0)
+        taken = found["pg_stat_activity_client_backends"]
+        taken += sum(v for k, v in found.items() if k.startswith("pg_connecting_backends"))
+        return found["pg_settings_max_connections"] - reserved - taken
+
+    with running_servers(max_connections=8) as few, ExitStack() as opened:
+        exporter = Exporter(few, tmp_path)
+        exporter.start()
+        opened.callback(exporter.stop)
+        ordinary = make_conninfo(few.exporter_dsn, password=few.exporter_password)
+        until(lambda: room() >= 2, "some room")
+        while (left := room()) >= 1:
+            opened.enter_context(psycopg.connect(ordinary))
+            until(lambda: room() == left - 1, "connection counted")
+        with pytest.raises(psycopg.OperationalError, match="connection slots"):
+            psycopg.connect(ordinary)
+        assert left == 0
 
 
 def test_lock_waits_and_wait_events_are_seen(servers: Servers, exporter: Exporter) -> None:

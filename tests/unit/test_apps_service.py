@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -66,6 +67,27 @@ def test_load_names_each_wrong_variable(
     assert [line.partition(":")[0] for line in lines] == ["THREADS", "FRAMEWORK"]
 
 
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [
+        ({"DB_PASSWORD": "hunter2"}, ["FRAMEWORK: Field required"]),
+        ({"FRAMEWORK": "flask"}, ["DB_PASSWORD: Field required"]),
+    ],
+)
+def test_load_shows_no_password(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: dict[str, str],
+    lines: list[str],
+) -> None:
+    """Of a variable that is missing there is no value to show; the library gives all others."""
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="2"):
+        service.load()
+    assert capsys.readouterr().err.splitlines() == lines
+
+
 def test_engine_arguments_pool_or_connect_per_request() -> None:
     pooled = sqlalchemy_engine.engine_arguments(
         settings(db_pool_size=3, db_max_overflow=2, db_pool_timeout=1.5, db_conn_max_age=60),
@@ -85,16 +107,16 @@ def test_asyncpg_caches_statements_only_where_asked(prepared: str, size: int) ->
     assert arguments["prepared_statement_cache_size"] == size
 
 
-def test_statement_timeout_is_the_servers_directly_and_the_clients_through_pgbouncer() -> None:
-    direct = settings(db_statement_timeout=1500)
-    through = settings(db_statement_timeout=1500, route="pgbouncer")
+@pytest.mark.parametrize("route", ["direct", "pgbouncer"])
+def test_statement_timeout_is_the_roles_and_the_client_gives_up_a_little_later(route: str) -> None:
+    """On both routes: of a server that is silent the role's setting is no help."""
+    limited, free = (settings(db_statement_timeout=ms, route=route) for ms in (1500, 0))
     asyncpg = sqlalchemy_engine.asyncpg_arguments
-    assert asyncpg(direct)["server_settings"]["statement_timeout"] == "1500"
-    assert asyncpg(through)["command_timeout"] == 1.5
-    assert "statement_timeout" not in asyncpg(through)["server_settings"]
-    psycopg = psycopg_connection.connect_arguments
-    assert psycopg(direct)["options"] == "-c statement_timeout=1500"
-    assert "options" not in psycopg(through)
-    client_side = psycopg_connection.connection_class(through)
+    assert asyncpg(limited)["command_timeout"] == 2.0
+    assert asyncpg(free)["command_timeout"] is None
+    assert asyncpg(limited)["server_settings"] == {"client_encoding": "UTF8"}
+    assert "options" not in psycopg_connection.connect_arguments(limited)
+    client_side = psycopg_connection.connection_class(limited)
     assert issubclass(client_side, psycopg_connection.DeadlineConnection)
-    assert client_side.deadline_s == 1.5
+    assert client_side.deadline_s == 2.0
+    assert psycopg_connection.connection_class(free) is psycopg.Connection

@@ -49,6 +49,18 @@ def test_parameters_stay_in_range_and_give_whole_cents() -> None:
     assert all(row.amount.as_tuple().exponent == -2 for row in rows)
 
 
+def test_parameters_repeat_for_a_seed_and_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run can be done again with the same ids; its workers do not ask for the same ones."""
+
+    def drawn(worker: int, seed: int) -> list[int]:
+        monkeypatch.setattr(workload, "worker_number", worker)
+        parameters = workload.Parameters(1, 50_000, seed=seed)
+        return [parameters.post_id(None) for _ in range(5)]
+
+    assert drawn(1, 42) == drawn(1, 42) == [27437, 44598, 40720, 28912, 13041]
+    assert len({tuple(drawn(worker, seed)) for worker in (1, 2) for seed in (42, 43)}) == 4
+
+
 def test_parameters_refuse_an_id_that_is_not_a_number() -> None:
     parameters = workload.Parameters(1, 1)
     assert parameters.post_id("12") == 12

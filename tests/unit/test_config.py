@@ -179,8 +179,69 @@ def test_environment_is_read_for_toggles_only() -> None:
     """Toggles are taken, a near miss of one is refused, and screen's WINDOW is left alone."""
     assert from_environment({"USERS": "5", "USER": "me", "HOME": "/"}) == {"USERS": "5"}
     assert from_environment({"WINDOW": "0", "STY": "1.screen"}) == {}
-    with pytest.raises(ConfigError, match="did you mean DB_POOL_SIZE"):
-        from_environment({"DB_POOLSIZE": "5"})
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("DB_POOLSIZE", "DB_POOL_SIZE"),
+        ("POSTGRES_SHARED_BUFFER", "POSTGRES_SHARED_BUFFERS"),
+        ("SCRAM_ITERATION", "SCRAM_ITERATIONS"),
+        ("SEED_USER", "SEED_USERS"),
+        ("APP_CPU", "APP_CPUS"),
+        ("WORKER_TIMOUT", "WORKER_TIMEOUT"),
+        ("PGBOUNCER_DEFAULT_POOLSIZE", "PGBOUNCER_DEFAULT_POOL_SIZE"),
+    ],
+)
+def test_environment_refuses_a_slip_of_the_pen(name: str, meant: str) -> None:
+    """A toggle that is not taken would be measured at its default."""
+    with pytest.raises(ConfigError, match=f"unknown toggle {name} .* did you mean {meant}"):
+        from_environment({name: "5"})
+
+
+def test_environment_of_other_programs_is_left_alone() -> None:
+    """The images of PostgreSQL and PgBouncer, and many a framework, have names of their own."""
+    others = (
+        *("POSTGRES_USER", "POSTGRES_DB", "POSTGRES_HOST", "POSTGRES_PASS", "POSTGRES_URL"),
+        *("POSTGRES_PASSWORD_FILE", "POSTGRES_HOST_AUTH_METHOD", "POSTGRES_INITDB_ARGS"),
+        *("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_URL", "DB_DATABASE"),
+        *("PGBOUNCER_DATABASE", "PGBOUNCER_AUTH_FILE", "PGBOUNCER_LISTEN_PORT"),
+        *("APP_ENV", "APP_NAME", "APP_PORT", "APP_KEY", "APP_MODULE", "WORKER_ID", "SEED_DATA"),
+    )
+    assert from_environment(dict.fromkeys(others, "x")) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "refused", "taken", "allowed"),
+    [
+        ("SEED", 2**63, 2**63 - 1, "at most 9223372036854775807"),
+        ("POSTGRES_WORK_MEM", "63kB", "64kB", "at least 64kB"),
+        ("POSTGRES_WORK_MEM", "2048GB", "2047GB", "at most 2047GB"),
+        ("POSTGRES_SHARED_BUFFERS", "127kB", "1MB", "at least 128kB"),
+        ("POSTGRES_SHARED_BUFFERS", "128", "128kB", "like 128MB"),
+        ("DB_CPUS", 0.009, 0.01, "at least 0.01"),
+        ("APP_CPUS", 0, 0.01, "at least 0.01"),
+        ("PGBOUNCER_CPUS", 0.001, 0.01, "at least 0.01"),
+        ("GENERATOR_CPUS", 0.009, 0.01, "at least 0.01 or 0"),
+        ("GENERATOR_CPUS", 257, 0, "at most 256"),
+        ("DB_CONNECT_TIMEOUT", 1, 2, "at least 2"),
+    ],
+)
+def test_what_a_server_would_refuse_is_refused_before(
+    name: str, refused: Any, taken: Any, allowed: str
+) -> None:
+    """Each would fail after start-up, or become another value; the range is said."""
+    assert getattr(build({name: taken}), name.lower()) == taken
+    with pytest.raises(ConfigError, match=f"{name}=.* is not allowed; allowed: .*{allowed}"):
+        build({name: refused})
+
+
+def test_worker_connections_without_effect_are_refused() -> None:
+    """Gunicorn's asgi workers do not look at it."""
+    for asgi in ({"FRAMEWORK": "fastapi"}, {"FRAMEWORK": "django", "DJANGO_MODE": "async"}):
+        with pytest.raises(ConfigError, match="WORKER_CONNECTIONS=500 does nothing for FRAMEWORK"):
+            cell_ids(THREE_BY_TWO, WORKER_CONNECTIONS="500", **asgi)
+    cell_ids(THREE_BY_TWO, WORKER_CONNECTIONS="500", FRAMEWORK="flask,django")
 
 
 def test_a_secret_is_not_in_a_message() -> None:

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,24 @@ def test_collector_does_not_wait_longer_than_its_deadline() -> None:
     assert call._thread is not None
     call._thread.join(5)
     assert scrape(collector)["slow_figure"] == 1
+
+
+def test_collector_reads_files_while_another_scrape_waits_for_a_server() -> None:
+    """CPU is read when a scrape begins, whoever else is still being answered."""
+    release = threading.Event()
+    files = FakeSource("files")
+    collector = PoolscopeCollector([files], [FakeSource("slow", wait_for=release)], 5)
+    scrapes = [threading.Thread(target=list, args=(collector.collect(),)) for _ in range(2)]
+    for thread in scrapes:
+        thread.start()
+    deadline = time.monotonic() + 5
+    while files.reads < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    both = files.reads
+    release.set()
+    for thread in scrapes:
+        thread.join()
+    assert both == 2
 
 
 def test_collector_logs_changes_not_scrapes(caplog: pytest.LogCaptureFixture) -> None:
@@ -217,7 +236,7 @@ def test_postgres_sessions_are_in_seconds() -> None:
 def test_postgres_without_lock_waits_has_0_of_them() -> None:
     """It was looked at: this 0 was measured."""
     figures = of_families(postgres.waits_families([]))
-    assert figures == {"pg_stat_activity_lock_waits": 0, "pg_stat_activity_client_backends": 0}
+    assert figures == {"pg_stat_activity_lock_waits": 0, "pg_stat_activity_client_backends": 1}
 
 
 def test_postgres_reserved_connections_are_absent_before_16() -> None:

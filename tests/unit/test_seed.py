@@ -161,8 +161,8 @@ def test_check_loads_again_over_the_data_of_an_older_version():
 
 def test_check_refuses_ids_with_gaps():
     """The right number of rows is not enough: a random id must name one."""
-    assert reason(posts=(7, 1, 8)) is not None
-    assert reason(posts=(7, 2, 8)) is not None
+    assert reason(posts=(7, 1, 8)) == "partial data: table posts has ids from 1 to 8, wanted 1 to 7"
+    assert reason(posts=(7, 2, 8)) == "partial data: table posts has ids from 2 to 8, wanted 1 to 7"
 
 
 def test_check_loads_again_for_other_sizes():

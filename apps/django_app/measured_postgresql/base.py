@@ -26,6 +26,8 @@ _LABELS = ("default", "postgresql")
 _new_connections = connections_total.labels(*_LABELS)
 _connection_errors = connection_errors_total.labels(*_LABELS)
 _executed = adder(execute_total.labels(*_LABELS))
+#: When each opening under way began, the earliest first.
+_openings: list[float] = []
 
 
 class MeasuredCursor(ServerBindingCursor):
@@ -58,11 +60,14 @@ def measured_connection_class() -> type[psycopg.Connection[Any]]:
         @classmethod
         def connect(cls, *args: Any, **kwargs: Any) -> Any:
             begin = perf_counter()
+            _openings.append(begin)
             try:
                 connection = super().connect(*args, **kwargs)
             except psycopg.Error:
                 _connection_errors.inc()
                 raise
+            finally:
+                _openings.remove(begin)
             connection.opening = (begin, perf_counter())
             pool.create(connection.opening[1] - begin)
             _new_connections.inc()
@@ -106,6 +111,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         try:
             connection = super().get_new_connection(conn_params)
         except PoolTimeout:
+            # It was the first in the queue: the opening that began first was for it.
+            until = min([perf_counter(), *_openings])
+            pool.wait(max(0.0, until - begin))
             pool.timed_out()
             raise
         self._check_out(_pool_wait_s(connection, begin, perf_counter()))
@@ -167,7 +175,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 
 def _limit(settings_dict: dict[str, Any]) -> float:
-    """Return how many connections this process may hold: its pool's size, or its threads."""
+    """Return how many connections this process may hold: its pool's size, or its threads.
+
+    Connect per request has no limit, so 0.
+    """
+    if settings.SERVICE.connects_per_request:
+        return 0.0
     options = settings_dict["OPTIONS"].get("pool")
     if options:
         return float(options["max_size"])

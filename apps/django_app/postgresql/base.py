@@ -10,7 +10,9 @@ from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from psycopg_pool import ConnectionPool
 
-from apps.common.psycopg_connection import connection_class
+from apps.common import failures
+from apps.common.failures import ServiceUnavailableError
+from apps.common.psycopg_connection import UNANSWERED, connection_class
 from apps.common.workload import HEALTH_SQL
 
 
@@ -55,6 +57,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return self.connection_class().connect(**conn_params)
         pool.open()
         return pool.getconn()
+
+    def close_if_health_check_failed(self) -> None:
+        """Check a kept connection; where it does not answer, connecting would double the wait."""
+        kept = self.connection
+        super().close_if_health_check_failed()
+        if self.connection is None and getattr(kept, "silent", False):
+            raise ServiceUnavailableError(failures.DATABASE_UNAVAILABLE, UNANSWERED)
 
     @staticmethod
     def check_pooled(connection: psycopg.Connection[Any]) -> None:
