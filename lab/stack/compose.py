@@ -27,7 +27,7 @@ from lab.stack.docker import Engine, PortTaken
 from lab.stack.home import Home
 from lab.stack.images import Images
 from lab.stack.limits import Limits
-from lab.stack.ports import allocate, free
+from lab.stack.ports import allocate, next_free
 from lab.stack.process import tail
 from lab.stack.project import STATE_FILE, STATE_FOLDER, Project, logs_of, take_down
 from lab.stack.ready import wait_until
@@ -273,11 +273,7 @@ class ComposeStack:
         name = next((name for name, given in self.ports.items() if given == port), None)
         if name is None or name.upper() in self._asked_for or self._settings is None:
             return False
-        self.ports[name] = next(
-            other
-            for other in range(port + 1, 65536)
-            if other not in self.ports.values() and free(other)
-        )
+        self.ports[name] = next_free(name, port + 1, self.ports.values())
         log.warning("%s %d was taken in the meantime; using %d", name.upper(), port,
                     self.ports[name])  # fmt: skip
         self._use(self._settings)
@@ -319,10 +315,7 @@ class ComposeStack:
             raise
 
     def _refuse_if_out_of_memory(self, service: str) -> None:
-        format_ = "{{.State.OOMKilled}}"
-        container = self.project.container(service)
-        killed = docker.attempt(["docker", "inspect", "--format", format_, container])
-        if killed.strip() == "true":
+        if self.project.killed_for_memory(service):
             name = "DB_MEMORY" if service == "postgres" else "APP_MEMORY"
             raise ConfigError(
                 f"{service} was killed for want of memory while starting: {name}="

@@ -40,11 +40,15 @@ def allocate(settings: Settings, asked_for: Collection[str]) -> dict[str, int]:
         given[name] = wanted
     for name in PORT_FIELDS:
         if name not in given:
-            given[name] = _next_free(name, getattr(settings, name), given.values())
+            given[name] = next_free(name, getattr(settings, name), given.values())
     return {name: given[name] for name in PORT_FIELDS}
 
 
-def _next_free(name: str, wanted: int, given: Collection[int]) -> int:
+def next_free(name: str, wanted: int, given: Collection[int]) -> int:
+    """Return the first free port from `wanted` on that is not given yet; `name` is its setting's.
+
+    Raises ConfigError where there is none.
+    """
     for port in range(wanted, 65536):
         if port not in given and free(port):
             return port

@@ -88,6 +88,11 @@ class Project:
         """Return whether a service's container runs."""
         return service in self.containers(running=True).values()
 
+    def killed_for_memory(self, service: str) -> bool:
+        """Return whether the kernel killed a service's container at its memory limit."""
+        shown = ["--format", "{{.State.OOMKilled}}", self.container(service)]
+        return docker.attempt(["docker", "inspect", *shown]).strip() == "true"
+
     def tail(self, service: str, lines: int = 20) -> str:
         """Return the end of a service's log, over all of its containers."""
         names = [name for name, of in self.containers().items() if of == service]
