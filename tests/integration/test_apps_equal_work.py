@@ -60,9 +60,9 @@ def test_apps_send_one_statement_per_request(apps_target: Target, seen, way: str
     assert [s[1] for s in posts] == [REQUESTS + 2]  # an id that no row can have needs no query
     rows = [REQUESTS, REQUESTS, REQUESTS, 10 * REQUESTS]
     assert [s and s[1:3] for s in others] == [(REQUESTS, n) for n in rows]
-    # Who opens a connection does not check it; after a check that fails another one is opened.
+    # Who opens a connection does not check it. One more may be opened and never be used: under ASGI
+    # Django answers first and gives its connection back then, so the next request finds none.
     requests = 5 * REQUESTS + 2
-    print("CHECKS", way, connections, sum(s[1] for s in checks), requests)
     assert requests - connections <= sum(s[1] for s in checks) <= requests - 1
     seen[way] = {"answers": answers, "ids": [s and s[0] for s in (*posts, *others)]}
     first = next(iter(seen.values()))
