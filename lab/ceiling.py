@@ -6,7 +6,7 @@ import math
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lab.errors import ServiceError
@@ -18,6 +18,8 @@ SLEEPERS = 100
 #: Seconds at the start that do not count. New backends fill their caches then, which on a database
 #: of 0.25 CPU took so much of three seconds that the result was anything from 424 to 715 tps.
 WARMUP_S = 1
+#: The least of it that is work: connecting takes the first tenths, on a throttled database more.
+WARMED_UP_S = 0.5
 #: Connections that are left to the superuser, the exporters and the instrument.
 RESERVED = 8
 #: Beyond the measured time: connecting, and the last transactions of a throttled database.
@@ -161,7 +163,7 @@ def parse(
 ) -> Ceiling:
     """Read pgbench's report (versions 10 to 17); ServiceError where a figure is not in it.
 
-    Where it reported its progress, all up to the first such line is left out.
+    Where it reported its progress, what is before WARMED_UP_S of work is left out.
     """
     found = _figures(output)
     tps_kept = found.get("excluding") or found.get("without")
@@ -172,9 +174,12 @@ def parse(
     if tps is None or not {"transactions", "latency", "clients"} <= found.keys():
         raise ServiceError(f"pgbench's report was not understood: {_tail(output)}")
     steady = _Stretch(found["transactions"], found["transactions"] / tps, found["latency"])
-    if warmup := _PROGRESS.search(output):
-        length_s, rate, latency_ms = map(float, warmup.groups())
-        steady = steady.without(_Stretch(rate * length_s, length_s, latency_ms))
+    if _PROGRESS.search(output):
+        # Its clock of progress runs while it connects, which is in no rate of the summary.
+        connecting_s = found.get("initial", 0.0) / 1000
+        whole_s = found["transactions"] / found.get("including", tps)
+        whole_s += 0.0 if "including" in found else connecting_s
+        steady = replace(steady, length_s=whole_s).without(_warmup(output, connecting_s))
     if steady.transactions < 1:
         raise ServiceError(f"pgbench finished no transaction through {route} after its warm-up")
     return Ceiling(
@@ -198,6 +203,12 @@ class _Stretch:
     length_s: float
     latency_ms: float
 
+    def and_then(self, more: _Stretch) -> _Stretch:
+        """Return both."""
+        count = self.transactions + more.transactions
+        spent = self.transactions * self.latency_ms + more.transactions * more.latency_ms
+        return _Stretch(count, self.length_s + more.length_s, spent / count if count else 0.0)
+
     def without(self, start: _Stretch) -> _Stretch:
         """Return what is left behind a start."""
         left = self.transactions - start.transactions
@@ -206,12 +217,25 @@ class _Stretch:
         return _Stretch(left, self.length_s - start.length_s, mean_ms)
 
 
+def _warmup(output: str, connecting_s: float) -> _Stretch:
+    """Return what pgbench did while it connected and until WARMED_UP_S of work after that."""
+    done = _Stretch(0.0, 0.0, 0.0)
+    for line in _PROGRESS.finditer(output):
+        at, rate, latency_ms = map(float, line.groups())
+        length_s = at - done.length_s
+        done = done.and_then(_Stretch(rate * length_s, length_s, latency_ms))
+        if at >= connecting_s + WARMED_UP_S:
+            break
+    return done
+
+
 _NUMBER = r"([\d.]+)"
 _PATTERNS = {
     "clients": rf"^number of clients: {_NUMBER}",
     "transactions": rf"^number of transactions actually processed: {_NUMBER}",
     "latency": rf"^latency average(?: =|:) {_NUMBER} ms",
     "connect": rf"^average connection time = {_NUMBER} ms",
+    "initial": rf"^initial connection time = {_NUMBER} ms",
     # Before version 14 both were printed: "(including connections establishing)" and "(excluding".
     "including": rf"^tps = {_NUMBER} \(including",
     "excluding": rf"^tps = {_NUMBER} \(excluding",
