@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import pages, panels
-from lab import ceiling, env_file, results, stats
+from lab import ceiling, env_file, interrupts, results, stats
 from lab.paths import RESULTS, ROOT
 from lab.results import CellRecord
 from lab.runner import EXIT_REJECTED
@@ -249,6 +249,7 @@ PARTS: dict[str, Callable[[], Iterable[Line]]] = {
 
 def main() -> None:
     """Measure the named parts, all without names, and print the table."""
+    interrupts.install()
     os.chdir(ROOT)
     table = Table("what", "measured", "wanted", title="Poolscope: speed")
     if unknown := [name for name in sys.argv[1:] if name not in PARTS]:
