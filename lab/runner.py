@@ -20,6 +20,7 @@ from lab.cell import CellRun
 from lab.config import Cell, Plan
 from lab.equal_work import Work
 from lab.errors import ConfigError, LabError, ResultError, ServiceError
+from lab.paths import PRESETS
 from lab.progress import RunProgress
 from lab.results import CeilingRecord, CellRecord, Manifest, Run
 from lab.settings import ROUTES, SCENARIOS, SMALL_HOST_CORES, Settings, host_defaults
@@ -156,8 +157,7 @@ def possible(
 ) -> tuple[list[tuple[Cell, Settings]], list[str]]:
     """Return the cells that can run here with DB_PREPARED resolved, and a note on the others.
 
-    "auto" does not depend on the route: a service that prepares on one route only would make two
-    changes at once. Raises ConfigError where the combination was asked for by hand.
+    Raises ConfigError where the combination was asked for by hand.
     """
     cells: list[tuple[Cell, Settings]] = []
     left_out = []
@@ -308,7 +308,7 @@ def interrupted(folder: Path) -> list[tuple[str, int, int]]:
         with contextlib.suppress(ResultError):  # damaged, or of an older version: no offer
             manifest = Run(path.parent).manifest()
             # Ladders and experiments are no presets, and are run again as a whole.
-            if manifest.status != "finished" and manifest.preset in config.presets():
+            if manifest.status != "finished" and (PRESETS / f"{manifest.preset}.toml").is_file():
                 done = sum(r.status == "accepted" for r in Run(path.parent).records())
                 found.append((manifest.run_id, done, len(manifest.cells)))
     return found

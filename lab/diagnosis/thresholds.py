@@ -71,9 +71,9 @@ FOR_WAL = Threshold(0.50, "of those that wait for the disk", "the more frequent 
 #: Up to here a database that waits for nothing known computes all the time that it executes.
 BUSY = Threshold(0.80, "of the limit", "below, what executes longer than it computes waits")
 #: A bound within this of the first one limits as well: raising the first alone brings as little.
-NEAR = Threshold(0.90, "of the other bound", OWN)
+NEAR = Threshold(0.90, "of the other bound", "docs/speed.md: runs drift by as much")
 #: A queue of this share of the latency that no rule explains leaves the verdict open, and a shorter
 #: one than LEAST is no queue worth a word.
 UNEXPLAINED = Threshold(0.50, "of the latency", "more unknown than known")
-LEAST = Threshold(10.0, "ms", "CFS stops a part for up to 100 ms; below a tenth nobody sees it")
+LEAST = Threshold(10.0, "ms", "Poolscope's choice: a tenth of what CFS stops a part for at most")
 WRITES = Threshold(1.0, "bytes per request", "a request that writes nothing waits for no WAL")
