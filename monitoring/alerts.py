@@ -221,11 +221,7 @@ INSTRUMENT = (
     ),
     Alert(
         "CollectorDown",
-        beyond("collector_up", '{collector!="pgbouncer"}')
-        + " or "
-        + beyond("collector_up", '{collector="pgbouncer"}')
-        # It cannot be read, and need not be, where no PgBouncer runs.
-        + f" and on() {record('pgbouncer_cpu_ratio')}",
+        beyond("collector_up"),
         10,
         "warning",
         "instrument",

@@ -6,6 +6,9 @@ from monitoring.signal import SCRAPE_INTERVAL_S, WINDOW_S
 
 W = f"[{WINDOW_S['service']}s]"  # also Locust's and Poolscope's exporter's
 SLOW_W = f"[{WINDOW_S['postgres']}s]"
+#: A series that two scrapes lack is over: what it counted before is of another cell.
+PRESENT = {W: f"[{2 * SCRAPE_INTERVAL_S['service'] + 1}s]",
+           SLOW_W: f"[{2 * SCRAPE_INTERVAL_S['postgres'] + 1}s]"}  # fmt: skip
 LOAD_HANDLERS = '{handler=~"/benchmark/.*"}'
 LOAD_FAILURES = '{handler=~"/benchmark/.*", status=~"5.."}'
 DATABASE = '{datname="poolscope"}'
@@ -14,9 +17,19 @@ POOLED = '{database="poolscope"}'
 HOST_CORES = 'count(node_cpu_seconds_total{mode="idle"})'
 
 
+def grown(metric: str, selector: str = "", window: str = W) -> str:
+    """Return the increase per second of each series of a counter that is still there.
+
+    A rate alone looks back: a window long it would go on for a server that has ended, into the next
+    cell.
+    """
+    series = f"{metric}{selector}"
+    return f"(rate({series}{window}) and last_over_time({series}{PRESENT[window]}))"
+
+
 def rate(metric: str, selector: str = "", window: str = W) -> str:
     """Return the increase per second of a counter, all of its series together."""
-    return f"sum(rate({metric}{selector}{window}))"
+    return f"sum{grown(metric, selector, window)}"
 
 
 def ratio(above: str, below: str) -> str:
@@ -32,7 +45,7 @@ def mean(histogram: str, selector: str = "") -> str:
 def quantile(q: float, histogram: str, selector: str = "") -> str:
     """Return a quantile of what was observed in the window."""
     # Without observations the quantile is NaN, and NaN >= 0 is false: no series.
-    return f"histogram_quantile({q}, sum by (le) (rate({histogram}_bucket{selector}{W}))) >= 0"
+    return f"histogram_quantile({q}, sum by (le) {grown(histogram + '_bucket', selector)}) >= 0"
 
 
 def cpu_share(services: str, single_threaded: bool = False) -> str:
@@ -48,7 +61,7 @@ def cpu_share(services: str, single_threaded: bool = False) -> str:
     )
     if single_threaded:
         limit = f"clamp_max({limit}, 1)"
-    return f"sum by (name) (rate(container_cpu_usage_seconds_total{name}{W})) / on(name) {limit}"
+    return f"sum by (name) {grown('container_cpu_usage_seconds_total', name)} / on(name) {limit}"
 
 
 def throttled(services: str) -> str:
@@ -57,14 +70,19 @@ def throttled(services: str) -> str:
     periods = "container_cpu_cfs_periods_total"
     throttled = "container_cpu_cfs_throttled_periods_total"
     return (
-        f"sum by (name) (rate({throttled}{name}{W}))"
-        f" / on(name) (sum by (name) (rate({periods}{name}{W})) > 0)"
+        f"sum by (name) {grown(throttled, name)}"
+        f" / on(name) (sum by (name) {grown(periods, name)} > 0)"
     )
 
 
 def cpu_mode(modes: str) -> str:
     """Return the share of the host's CPU time that was spent in the modes."""
     return f"{rate('node_cpu_seconds_total', f'{{{modes}}}')} / {rate('node_cpu_seconds_total')}"
+
+
+def due(expr: str, expected: str, label: str) -> str:
+    """Return the expression without what is not due: what is not meant to run is not down."""
+    return f"{expr} unless on({label}) (max by ({label}) ({expected}) == 0)"
 
 
 def samples_missing() -> str:

@@ -7,7 +7,7 @@ from monitoring.promql import (
     LOAD_HANDLERS,
     POOLED,
     SLOW_W,
-    W,
+    grown,
     quantile,
     rate,
     ratio,
@@ -20,17 +20,23 @@ USABLE = f"(max(pg_settings_max_connections) - {RESERVED})"
 NEARLY_FULL = 0.9
 NEARLY_FULL_SOURCE = "less than a tenth of the limit is left"
 
+
+def by_statement(counter: str) -> str:
+    """Return the increase per second of a statement's counter, by statement."""
+    return f"sum by (queryid, query) {grown(f'pg_top_statement_{counter}_total')}"
+
+
 SERVICE_DETAIL = (
     Signal(
         "server_requests_by_status_per_second",
-        f"sum by (status) (rate(http_request_duration_seconds_count{LOAD_HANDLERS}{W}))",
+        f"sum by (status) {grown('http_request_duration_seconds_count', LOAD_HANDLERS)}",
         "requests/s",
         "requests that the service answered, by status",
         "load",
     ),
     Signal(
         "client_requests_by_status_per_second",
-        f"sum by (status) (rate(locust_requests_total{W}))",
+        f"sum by (status) {grown('locust_requests_total')}",
         "requests/s",
         "answers that the load generator got, by status",
         "load",
@@ -95,7 +101,7 @@ SERVICE_DETAIL = (
     ),
     Signal(
         "cpu_cores",
-        f"sum by (name) (rate(container_cpu_usage_seconds_total{W}))",
+        f"sum by (name) {grown('container_cpu_usage_seconds_total')}",
         "cores",
         "CPU used, in cores, by service",
     ),
@@ -188,30 +194,28 @@ POSTGRES_DETAIL = (
     ),
     Signal(
         "postgres_statement_calls_per_second",
-        f"sum by (queryid, query) (rate(pg_top_statement_calls_total{W}))",
+        by_statement("calls"),
         "calls/s",
         "executions, by statement; the ten that took most time so far",
         "load",
     ),
     Signal(
         "postgres_statement_sessions",
-        f"sum by (queryid, query) (rate(pg_top_statement_seconds_total{W}))",
+        by_statement("seconds"),
         "sessions",
         "seconds spent per second, by statement: the mean number of sessions that run it",
         "load",
     ),
     Signal(
         "postgres_statement_mean_seconds",
-        f"sum by (queryid, query) (rate(pg_top_statement_seconds_total{W}))"
-        f" / (sum by (queryid, query) (rate(pg_top_statement_calls_total{W})) > 0)",
+        ratio(by_statement("seconds"), by_statement("calls")),
         "s",
         "time of one execution inside PostgreSQL, by statement",
         "load",
     ),
     Signal(
         "postgres_statement_rows_per_call",
-        f"sum by (queryid, query) (rate(pg_top_statement_rows_total{W}))"
-        f" / (sum by (queryid, query) (rate(pg_top_statement_calls_total{W})) > 0)",
+        ratio(by_statement("rows"), by_statement("calls")),
         "rows",
         "rows that one execution returned or changed, by statement",
         "load",
@@ -304,7 +308,7 @@ PGBOUNCER_DETAIL = (
 MEASURING = (
     Signal(
         "littles_law_ratio",
-        ratio("sum(rate(locust_request_duration_seconds_sum[10s]))", "sum(locust_users)"),
+        ratio(rate("locust_request_duration_seconds_sum"), "sum(locust_users)"),
         "ratio",
         "seconds that requests took per second over the users: near 1 in a closed loop without"
         " think time; below it the generator loses time of its own",
@@ -321,7 +325,7 @@ MEASURING = (
     ),
     Signal(
         "instrument_cpu_cores",
-        f"sum by (job) (rate(process_cpu_seconds_total{SLOW_W}))",
+        f"sum by (job) {grown('process_cpu_seconds_total', window=SLOW_W)}",
         "cores",
         "CPU that the measuring itself takes, in cores, by job",
     ),

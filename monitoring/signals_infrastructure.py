@@ -8,6 +8,7 @@ from monitoring.promql import (
     SLOW_W,
     cpu_mode,
     cpu_share,
+    due,
     rate,
     ratio,
     samples_missing,
@@ -260,18 +261,19 @@ RESOURCES = (
 INSTRUMENT = (
     Signal(
         "exporter_up",
-        "min by (job) (up)",
+        due("min by (job) (up)", "poolscope_target_due", "job"),
         "1 or 0",
-        "whether the last scrape of the job succeeded",
+        "whether the last scrape of the job succeeded; no data while its server is not due",
         threshold=1,
         threshold_source="a target that does not answer has no data",
         low_is_bad=True,
     ),
     Signal(
         "collector_up",
-        "min by (collector) (poolscope_collector_up)",
+        due("min by (collector) (poolscope_collector_up)", "poolscope_collector_due", "collector"),
         "1 or 0",
-        "whether a collector of Poolscope's exporter had all of its figures",
+        "whether a collector of Poolscope's exporter had all of its figures; no data while what it"
+        " reads is not due",
         threshold=1,
         threshold_source="a collector that fails leaves its figures out",
         low_is_bad=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring.promql import LOAD_FAILURES, LOAD_HANDLERS, W, mean, quantile, rate, ratio
+from monitoring.promql import LOAD_FAILURES, LOAD_HANDLERS, grown, mean, quantile, rate, ratio
 from monitoring.signal import VALIDITY_GATE, Signal
 from monitoring.slo import LATENCY_TARGET_S
 
@@ -49,7 +49,7 @@ CLIENT_SIDE = (
     Signal("client_users", "sum(locust_users)", "users", "users that run now", "load"),
     Signal(
         "generator_cpu_ratio",
-        f"max(rate(locust_process_cpu_seconds_total{W}))",
+        f"max{grown('locust_process_cpu_seconds_total')}",
         "ratio",
         "CPU of the busiest load-generating process over one core; near 1 it measures itself",
         "load",
