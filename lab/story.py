@@ -20,6 +20,8 @@ from monitoring.signals import SCRAPE_INTERVAL_S
 #: those before. All results of a long run would make every scrape ten times as slow.
 CELLS = 5
 POLL_S = 0.2
+#: A label is no place for a log's tail, which a reason may end with; the record has all of it.
+WHY_LENGTH = 160
 MS = 1e-3
 #: Figure, field of the measurement, factor.
 FIGURES = (
@@ -86,6 +88,7 @@ class RunStory:
 def result(record: CellRecord) -> CellResult:
     """Return a record's labels and figures, times in seconds; `variant` holds its other axes."""
     others = {n: v for n, v in record.axes.items() if n not in MAIN_AXES}
+    why = record.reject_reasons[0] if record.reject_reasons else record.verdict or ""
     variant = " ".join(f"{name.lower()}={value}" for name, value in others.items())
     labels = {
         "run_id": record.run_id,
@@ -95,6 +98,7 @@ def result(record: CellRecord) -> CellResult:
         "users": str(record.users),
         "variant": variant,
         "status": record.status,
+        "why": " ".join(why.split())[:WHY_LENGTH],
     }
     m = record.measurement
     figures = {name: _figure(m, source, factor) for name, source, factor in FIGURES}

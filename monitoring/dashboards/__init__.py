@@ -16,7 +16,6 @@ from monitoring.dashboards.pgbouncer import PGBOUNCER
 from monitoring.dashboards.services import SERVICES_PAGE
 
 FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
-#: In the order of the links on top of each page.
 DASHBOARDS: tuple[Dashboard, ...] = (
     OVERVIEW,
     CONNECTIONS,
@@ -31,4 +30,4 @@ DASHBOARDS: tuple[Dashboard, ...] = (
 
 def files() -> dict[Path, str]:
     """Return every dashboard's file and what belongs into it."""
-    return {FOLDER / f"{page.uid}.json": render(page, DASHBOARDS) for page in DASHBOARDS}
+    return {FOLDER / f"{page.uid}.json": render(page) for page in DASHBOARDS}

@@ -11,122 +11,80 @@ from grafana_foundation_sdk.models import common, heatmap, prometheus, text
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import timeseries as timeseries_model
 
-from monitoring.dashboards.panel import COLUMNS, Dashboard, Panel, Query, Row
+from monitoring.dashboards import header
+from monitoring.dashboards.header import DATASOURCE
+from monitoring.dashboards.panel import COLUMNS, LEAST_TOP, Dashboard, Panel, Query, Row
 from monitoring.signals import EVALUATION_INTERVAL_S
 
-DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
-SCHEMA_VERSION = 41
+SCHEMA_VERSION = 42
+REFRESH = "30s"
 #: Carries the chosen time range and variables to the next page.
 CONTEXT = "${__url_time_range}&${__all_variables}"
-#: Moments of a cell: event, what it says, colour.
-MOMENTS = (
-    ("cell_start", "Cell start", "blue"),
-    ("window_start", "Window start", "green"),
-    ("window_end", "Window end", "purple"),
-    ("rejected", "Rejected", "red"),
-)
 
 
-def render(page: Dashboard, pages: Sequence[Dashboard]) -> str:
-    """Return a dashboard's JSON; `pages` are all, for the links between them."""
+def render(page: Dashboard) -> str:
+    """Return a dashboard's JSON."""
     made = model.Dashboard(
         uid=page.uid,
         title=page.title,
         description=page.text,
-        tags=["poolscope"],
+        tags=[header.TAG],
         timezone="browser",
         editable=False,
         graph_tooltip=model.DashboardCursorSync.CROSSHAIR,
         time=model.DashboardDashboardTime(from_val=page.since, to="now"),
-        refresh="5s",
+        refresh=REFRESH,
         schema_version=SCHEMA_VERSION,
         panels=list(_panels(page.rows)),
-        templating=model.DashboardDashboardTemplating(list_val=list(_variables())),
+        templating=model.DashboardDashboardTemplating(list_val=list(header.variables(page.chosen))),
         annotations=model.AnnotationContainer(),
-        links=[_link(other.title, other.uid) for other in pages if other.uid != page.uid],
+        links=[],
     )
     data = json.loads(json.dumps(made, cls=JSONEncoder))
+    for panel in data["panels"]:
+        if links := panel.get("links"):
+            panel["links"] = [header.in_sight(link) for link in links]
+    data["links"] = [header.link()]
     # The SDK's annotation knows nothing of what is Prometheus's own in it.
-    data["annotations"] = {"list": [_annotation(*moment) for moment in MOMENTS]}
+    data["annotations"] = {"list": header.annotations(page.chosen)}
     return json.dumps(data, indent=2) + "\n"
 
 
-def _annotation(event: str, name: str, color: str) -> dict[str, Any]:
-    chosen = f'event="{event}", run_id=~"$run"'
-    # In milliseconds: the value is the moment, whenever it was scraped.
-    expr = f"lab_cell_event_timestamp_seconds{{{chosen}}} * 1000"
-    return {
-        "name": name,
-        "datasource": DATASOURCE.to_json(),
-        "enable": True,
-        "hide": False,
-        "iconColor": color,
-        "expr": expr,
-        "useValueForTime": True,
-        "step": "5s",
-        # Where newer Grafana looks for the query; not every release moves it there by itself.
-        "target": {"refId": "Anno", "expr": expr, "interval": "5s", "range": True},
-        "titleFormat": name,
-        "textFormat": "{{cell_id}}",
-        "tagKeys": "run_id",
-    }
-
-
-def _link(title: str, uid: str) -> model.DashboardLink:
-    return model.DashboardLink(
-        title=title.removeprefix("Poolscope: ").capitalize(),
-        type_val=model.DashboardLinkType.LINK,
-        icon="dashboard",
-        url=f"/d/{uid}",
-        include_vars=True,
-        keep_time=True,
-    )
-
-
-def _variables() -> Iterator[model.VariableModel]:
-    yield model.VariableModel(
-        type_val=model.VariableType.DATASOURCE,
-        name="datasource",
-        label="Data source",
-        query="prometheus",
-        current=model.VariableOption(selected=True, text="Prometheus", value="poolscope"),
-    )
-    for name, label in (("framework", "framework"), ("route", "route"), ("run", "run_id")):
-        query = f"label_values(lab_cell_info, {label})"
-        yield model.VariableModel(
-            type_val=model.VariableType.QUERY,
-            name=name,
-            label=name.capitalize(),
-            datasource=DATASOURCE,
-            query={"query": query, "refId": f"variable-{name}"},
-            refresh=model.VariableRefresh.ON_TIME_RANGE_CHANGED,
-            sort=model.VariableSort.ALPHABETICAL_ASC
-            if name != "run"
-            else model.VariableSort.ALPHABETICAL_DESC,
-            include_all=True,
-            all_value=".*",
-            multi=name != "run",
-            current=model.VariableOption(selected=True, text="All", value="$__all"),
-        )
-
-
 def _panels(rows: Sequence[Row]) -> Iterator[model.Panel | model.RowPanel]:
-    """Number the panels, and place them from left to right in lines of 24 columns."""
+    """Number the panels, and place them from left to right in lines of 24 columns.
+
+    Those of a folded row are inside it, and take no room until it is opened.
+    """
     number, y = 0, 0
     for row in rows:
         number += 1
         place = model.GridPos(h=1, w=COLUMNS, x=0, y=y)
-        yield model.RowPanel(title=row.title, id_val=number, grid_pos=place, collapsed=False)
-        y += 1
-        x = height = 0
-        for panel in row.panels:
-            if x + panel.width > COLUMNS:
-                x, y, height = 0, y + height, 0
-            number += 1
-            place = model.GridPos(h=panel.height, w=panel.width, x=x, y=y)
-            yield _panel(panel, number, place)
-            x, height = x + panel.width, max(height, panel.height)
-        y += height
+        inside, bottom = _placed(row.panels, number, y + 1)
+        number += len(inside)
+        yield model.RowPanel(
+            title=row.title,
+            id_val=number - len(inside),
+            grid_pos=place,
+            collapsed=row.folded,
+            panels=inside if row.folded else [],
+        )
+        if not row.folded:
+            yield from inside
+        y = y + 1 if row.folded else bottom
+
+
+def _placed(panels: Sequence[Panel], number: int, y: int) -> tuple[list[model.Panel], int]:
+    """Return the panels of a row from a height on, and the height below them."""
+    found = []
+    x = height = 0
+    for panel in panels:
+        if x + panel.width > COLUMNS:
+            x, y, height = 0, y + height, 0
+        number += 1
+        place = model.GridPos(h=panel.height, w=panel.width, x=x, y=y)
+        found.append(_panel(panel, panel.number or number, place))
+        x, height = x + panel.width, max(height, panel.height)
+    return found, y + height
 
 
 def _panel(panel: Panel, number: int, place: model.GridPos) -> model.Panel:
@@ -135,7 +93,7 @@ def _panel(panel: Panel, number: int, place: model.GridPos) -> model.Panel:
         id_val=number,
         title=panel.title,
         description=panel.text,
-        datasource=DATASOURCE,
+        datasource=DATASOURCE if panel.queries else None,
         grid_pos=place,
         links=[] if panel.more is None else [_more(panel.more)],
         targets=[_target(query, chr(65 + i)) for i, query in enumerate(panel.queries)],
@@ -179,6 +137,8 @@ def _field_config(panel: Panel) -> model.FieldConfigSource:
             decimals=panel.decimals,
             min_val=panel.min,
             max_val=panel.max,
+            no_value=panel.nothing if panel.kind in ("stat", "table", "bargauge") else None,
+            mappings=_mappings(panel.words),
             thresholds=model.ThresholdsConfig(
                 mode=model.ThresholdsMode.ABSOLUTE,
                 steps=[model.Threshold(value=v, color=c) for v, c in panel.steps],
@@ -196,14 +156,26 @@ def _field_config(panel: Panel) -> model.FieldConfigSource:
     )
 
 
+def _mappings(words: dict[str, tuple[str, str]]) -> list[model.ValueMap] | None:
+    if not words:
+        return None
+    options = {
+        value: model.ValueMappingResult(text=text, color=color, index=place)
+        for place, (value, (text, color)) in enumerate(words.items())
+    }
+    return [model.ValueMap(options=options)]
+
+
 def _custom(panel: Panel) -> object:
     if panel.kind == "timeseries":
         mode = common.StackingMode.NORMAL if panel.stack else common.StackingMode.NONE
         drawn = common.GraphThresholdsStyleMode
         return common.GraphFieldConfig(
             draw_style=common.GraphDrawStyle.LINE,
-            fill_opacity=30 if panel.stack else 8,
-            line_width=1,
+            # A line on top of a stack is that of a series which may be zero throughout.
+            fill_opacity=70 if panel.stack else 8,
+            line_width=0 if panel.stack else 1,
+            axis_soft_max=LEAST_TOP.get(panel.unit, 1.0) if panel.max is None else None,
             show_points=common.VisibilityMode.NEVER,
             stacking=common.StackingConfig(mode=mode, group="A"),
             thresholds_style=common.GraphThresholdsStyleConfig(
@@ -243,16 +215,19 @@ def _options(panel: Panel) -> object:
     else:
         made = {
             "stat": {
-                "reduceOptions": reduced, "colorMode": "value", "graphMode": "area",
+                "reduceOptions": reduced, "colorMode": "value", "graphMode": "none",
                 "textMode": "auto", "justifyMode": "auto", "orientation": "auto",
             },
             "bargauge": {
                 "reduceOptions": reduced, "displayMode": "basic", "orientation": "horizontal",
                 "showUnfilled": True, "valueMode": "color",
+                "sizing": "manual", "minVizHeight": 16, "maxVizHeight": 28,
+                "text": {"titleSize": 12, "valueSize": 14},
             },
             "barchart": {
                 "orientation": "horizontal", "showValue": "auto", "stacking": "none",
                 "groupWidth": 0.8, "barWidth": 0.9, "legend": legend, "tooltip": tooltip,
+                "text": {"valueSize": 12},
             },
             "table": {"showHeader": True, "cellHeight": "sm"},
         }[panel.kind]  # fmt: skip

@@ -14,6 +14,7 @@ from monitoring.dashboards.panel import (
     scoped,
     signal,
 )
+from monitoring.signals import BY_NAME
 
 CPU = Row(
     "CPU and memory",
@@ -81,6 +82,16 @@ def _grown(counter: str) -> str:
     return f"{BY_STATEMENT} (increase(pg_top_statement_{counter}_total[$__range]))"
 
 
+def top(name: str) -> Query:
+    """Return a signal of the five statements that took most time in the range, by a short name."""
+    most = "topk(5, avg_over_time(poolscope:postgres_statement_sessions[$__range] @ end()))"
+    record = BY_NAME[name].record
+    named = f'label_replace({record}, "statement", "$1", "query", "(?s)(.{{0,36}}).*")'
+    numbered = f'label_replace({named}, "number", "$1", "queryid", ".*(.{{4}})")'
+    expr = f"{numbered} and on(queryid, query) {most}"
+    return Query(scoped(expr), "{{statement}} …{{number}}", due="load")
+
+
 #: Over the whole range: a table of rates would be empty once the load has ended.
 TOP = tuple(
     Query(expr, instant=True, format="table", due="load")
@@ -107,24 +118,27 @@ STATEMENTS = Row(
                 "time", "calls", "mean time", "rows per call", labels=("query", "queryid")
             ),
             overrides={
-                "time": {"unit": "s"},
-                "mean time": {"unit": "s"},
-                "rows per call": {"decimals": 1},
-                "query": {"custom.width": 700},
+                "time": {"unit": "s", "custom.width": 90},
+                "calls": {"unit": "locale", "decimals": 0, "custom.width": 100},
+                "mean time": {"unit": "s", "custom.width": 100},
+                "rows per call": {"decimals": 1, "custom.width": 110},
+                "queryid": {"unit": "string", "custom.width": 190},
             },
             options={"sortBy": [{"displayName": "time", "desc": True}]},
         ),
         lines(
             "Time by statement",
-            "Mean number of sessions that run each statement; the sum is the database's work.",
-            signal("postgres_statement_sessions", by="queryid"),
+            "Mean number of sessions that run each of the five statements that take most time; the"
+            " sum is most of the database's work.",
+            top("postgres_statement_sessions"),
             stack=True,
             width=12,
         ),
         lines(
             "Mean time by statement",
-            "Inside PostgreSQL. It grows with the load: waiting for CPU, locks or pages.",
-            signal("postgres_statement_mean_seconds", by="queryid"),
+            "Inside PostgreSQL, of the same five. It grows with the load: waiting for CPU, locks or"
+            " pages.",
+            top("postgres_statement_mean_seconds"),
             unit="s",
             width=12,
         ),
@@ -162,12 +176,14 @@ WAITS = Row(
             "Held or wanted. AccessExclusive on a busy table stops everybody.",
             signal("postgres_locks", by="mode"),
             stack=True,
+            width=12,
         ),
         lines(
             "Backends by state",
             "What all clients' backends do.",
             signal("postgres_backends", by="state"),
             stack=True,
+            width=12,
             more="poolscope-connections",
         ),
     ),
@@ -183,24 +199,28 @@ PAGES = Row(
             " cache.",
             "postgres_cache_hit_ratio",
             max=1,
+            width=6,
         ),
         lines(
             "WAL",
             "Write-ahead log in bytes. Reading alone writes next to none.",
             signal("postgres_wal_bytes_per_second", "written"),
             unit="Bps",
+            width=6,
         ),
         lines(
             "WAL records per second",
             "Records in the write-ahead log: several for each row that is written.",
             signal("postgres_wal_records_per_second", "records"),
             unit="suffix:/s",
+            width=6,
         ),
         of_signal(
             "timeseries",
             "Temporary files",
             "Bytes per second written to disk by sorts and hashes, because work_mem was too small.",
             "postgres_temp_bytes_per_second",
+            width=6,
         ),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monitoring.dashboards.panel import (
+    CHOSEN_RUN,
     Dashboard,
     Panel,
     Query,
@@ -20,16 +21,16 @@ def _rate(counter: str, legend: str = "{{rung}}", **labels: str) -> Query:
     chosen = ", ".join(f'{name}="{value}"' for name, value in labels.items())
     selector = f"{{{chosen}}}" if chosen else ""
     expr = f"sum by (rung) (rate(ladder_{counter}_total{selector}[$__rate_interval]))"
-    return Query(scoped(expr), legend)
+    return Query(scoped(expr, CHOSEN_RUN), legend)
 
 
 def _gauge(name: str, legend: str) -> Query:
-    return Query(scoped(f"sum by (rung) (ladder_{name})"), legend)
+    return Query(scoped(f"sum by (rung) (ladder_{name})", CHOSEN_RUN), legend)
 
 
 def _quantile(share: float, legend: str) -> Query:
     buckets = "sum by (le) (rate(ladder_write_duration_seconds_bucket[$__rate_interval]))"
-    return Query(scoped(f"histogram_quantile({share:g}, {buckets})"), legend)
+    return Query(scoped(f"histogram_quantile({share:g}, {buckets})", CHOSEN_RUN), legend)
 
 
 RUNG = Row(
@@ -40,8 +41,15 @@ RUNG = Row(
             "Rung",
             "Which rung is being measured, and what it promises: committed to disk, up to 600 ms at"
             " risk, or lost on a crash. Empty between rungs.",
-            (now(Query(scoped("ladder_info"), "{{rung}}: {{method}} ({{durability}})")),),
-            options={"graphMode": "none", "textMode": "name"},
+            (
+                now(
+                    Query(
+                        scoped("ladder_info", CHOSEN_RUN), "{{rung}}: {{method}} ({{durability}})"
+                    )
+                ),
+            ),
+            nothing="no rung here",
+            options={"textMode": "name"},
             width=12,
             height=4,
         ),
@@ -50,7 +58,7 @@ RUNG = Row(
             "Rows per second",
             "Rows that PostgreSQL acknowledged.",
             (now(_rate("rows", "rows", outcome="acknowledged")),),
-            unit="suffix:/s",
+            unit="rowsps",
             width=6,
             height=4,
         ),
@@ -75,7 +83,7 @@ WRITES = Row(
             "Acknowledged rows by rung, and the intended rate where there is one (TARGET_TPS).",
             _rate("rows", "{{rung}}", outcome="acknowledged"),
             _gauge("target_rows_per_second", "intended"),
-            unit="suffix:/s",
+            unit="rowsps",
         ),
         lines(
             "Write calls per second",
@@ -100,6 +108,7 @@ WRITES = Row(
             " another's commit.",
             "ladder_write_duration_seconds",
             due="sometimes",
+            chosen=CHOSEN_RUN,
             width=24,
         ),
     ),
@@ -120,6 +129,7 @@ COST = Row(
             " connections, make it faster.",
             "db_cpu_ratio",
             "{{name}}",
+            CHOSEN_RUN,
         ),
         of_signal(
             "timeseries",
@@ -127,6 +137,7 @@ COST = Row(
             "Bytes per second. A row costs about 230 bytes by itself and 140 in a COPY; an unlogged"
             " table costs none.",
             "postgres_wal_bytes_per_second",
+            chosen=CHOSEN_RUN,
         ),
         lines(
             "Generator's memory",
@@ -156,4 +167,6 @@ LADDER = Dashboard(
     "What the rung that is measured writes, how long it takes, and what it costs. Filled by make"
     " ladder.",
     (RUNG, WRITES, COST),
+    since="now-15m",
+    chosen=CHOSEN_RUN,
 )

@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from monitoring.dashboards.panel import CHOSEN, Dashboard, Panel, Query, Row, columns
-
-LABELS = ("framework", "route", "users", "variant", "status", "cell_id", "run_id")
-CELL = ", ".join(LABELS)
-#: Figure of a cell's record, its column, and the column's unit.
-FIGURES: tuple[tuple[str, str | None, str], ...] = (
-    ("measured", None, "short"),  # for the row of a cell that has no other figure
-    ("rps", "RPS", "reqps"),
-    ("p50_seconds", "P50", "s"),
-    ("p95_seconds", "P95", "s"),
-    ("p99_seconds", "P99", "s"),
-    ("error_ratio", "errors", "percentunit"),
-    ("new_connections_per_request", "conn/rq", "short"),
-    ("pool_wait_seconds", "pool wait", "s"),
-    ("pgbouncer_wait_seconds", "pgb wait", "s"),
-    ("db_cpu_ratio", "DB CPU", "percentunit"),
-    ("app_cpu_ratio", "app CPU", "percentunit"),
-    ("pgbouncer_cpu_ratio", "pgb CPU", "percentunit"),
-    ("generator_cpu_ratio", "generator", "percentunit"),
-    ("db_throttled_ratio", "DB throttled", "percentunit"),
+from monitoring.dashboards.panel import (
+    CHOSEN,
+    GREEN,
+    NOTHING,
+    RED,
+    Dashboard,
+    Panel,
+    Query,
+    Row,
+    columns,
 )
-#: Those that not every cell has: the direct route has no PgBouncer, and not every host limits.
-SOME_CELLS = {"pgbouncer_wait_seconds", "pgbouncer_cpu_ratio", "db_throttled_ratio"}
+
+SHOWN = ("cell_id", "status")
+#: What a rejected cell was rejected for, and what limits an accepted one, after the figures.
+LAST = "why"
+HIDDEN = ("framework", "route", "users", "variant", "run_id")
+CELL = ", ".join((*SHOWN, LAST, *HIDDEN))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of a cell's record as a column; without a name it is not shown."""
+
+    figure: str
+    name: str | None
+    unit: str = "short"
+    width: int = 64
+    decimals: int | None = None
+
+
+COLUMNS = (
+    Column("measured", None),  # for the row of a cell that has no other figure
+    Column("rps", "RPS", width=54, decimals=0),
+    Column("p50_seconds", "P50", "s"),
+    Column("p95_seconds", "P95", "s"),
+    Column("p99_seconds", "P99", "s"),
+    Column("error_ratio", "errors", "percentunit", 58),
+    Column("new_connections_per_request", "conn/rq", width=66, decimals=2),
+    Column("pool_wait_seconds", "wait", "s"),
+    Column("pgbouncer_wait_seconds", "pgb wait", "s", 70),
+    Column("db_cpu_ratio", "DB", "percentunit", 48, 0),
+    Column("app_cpu_ratio", "app", "percentunit", 48, 0),
+    Column("pgbouncer_cpu_ratio", "pgb", "percentunit", 48, 0),
+)
+#: Those that not every cell has: the direct route has no PgBouncer.
+SOME_CELLS = {"pgbouncer_wait_seconds", "pgbouncer_cpu_ratio"}
 
 
 def _kept(figure: str, **labels: str) -> str:
@@ -39,38 +63,69 @@ def _kept(figure: str, **labels: str) -> str:
 def _table() -> Panel:
     queries = tuple(
         Query(
-            f"max by ({CELL}) ({_kept(figure)})",
+            f"max by ({CELL}) ({_kept(column.figure)})",
             instant=True,
             format="table",
-            due="sometimes" if figure in SOME_CELLS else "cells",
+            due="sometimes" if column.figure in SOME_CELLS else "cells",
         )
-        for figure, _, _ in FIGURES
+        for column in COLUMNS
     )
-    overrides: dict[str, dict[str, Any]] = {
-        column: {"unit": unit} for _, column, unit in FIGURES if column and unit != "short"
-    }
     return Panel(
         "table",
         "Cells",
         "One row for each finished cell in this range. Empty: not measured (never 0). A rejected"
-        " cell's figures are shown and not to be trusted: its record says why. Ratios of CPU are"
-        " of the limit; the one near 100% is the bottleneck.",
+        " cell's figures are shown and not to be trusted: why says what it was rejected for, and of"
+        " an accepted one what limits it. DB, app, pgb: CPU of the limit, of the database, the"
+        " service and PgBouncer; the one near 100% is the bottleneck. wait: pool wait; pgb wait:"
+        " for a server connection of PgBouncer.",
         queries,
         width=24,
         height=14,
-        transformations=columns(*(column for _, column, _ in FIGURES), labels=LABELS),
-        overrides=overrides,
-        options={"sortBy": [{"displayName": "cell_id", "desc": False}]},
+        nothing="no finished cell in this range",
+        transformations=columns(
+            *(column.name for column in COLUMNS), labels=SHOWN, hidden=HIDDEN, last=(LAST,)
+        ),
+        overrides=_overrides(),
+        options={"sortBy": [{"displayName": "cell", "desc": False}]},
     )
+
+
+def _overrides() -> dict[str, dict[str, Any]]:
+    status = {
+        "accepted": {"text": "accepted", "color": GREEN, "index": 0},
+        "rejected": {"text": "rejected", "color": RED, "index": 1},
+    }
+    found: dict[str, dict[str, Any]] = {
+        "cell_id": {"displayName": "cell", "custom.width": 190},
+        LAST: {"custom.cellOptions": {"type": "auto", "wrapText": True}},
+        "status": {
+            "custom.width": 76,
+            "custom.cellOptions": {"type": "color-text"},
+            "mappings": [{"type": "value", "options": status}],
+        },
+    }
+    for column in COLUMNS:
+        if column.name:
+            given = {"unit": column.unit, "decimals": column.decimals, "noValue": NOTHING,
+                     "custom.width": column.width}  # fmt: skip
+            found[column.name] = {n: v for n, v in given.items() if v is not None}
+    return found
+
+
+GROUP = "framework, users, variant, status"
+
+
+def _named(expr: str) -> str:
+    """Return bars by a name of their own; that of rejected cells says that they are."""
+    marked = f'label_replace({expr}, "mark", "rejected", "status", "rejected")'
+    return f'label_join({marked}, "cell", " ", "framework", "users", "variant", "mark")'
 
 
 def _bars(title: str, text: str, figure: str, unit: str) -> Panel:
     """Compare routes: one group of bars for framework, users and the other axes."""
     queries = tuple(
         Query(
-            "label_join(avg by (framework, users, variant)"
-            f" ({_kept(figure, route=route, status='accepted')}),"
-            ' "cell", " ", "framework", "users", "variant")',
+            _named(f"avg by ({GROUP}) ({_kept(figure, route=route)})"),
             instant=True,
             format="table",
             due="accepted" if figure not in SOME_CELLS else "sometimes",
@@ -78,18 +133,18 @@ def _bars(title: str, text: str, figure: str, unit: str) -> Panel:
         for route in ("direct", "pgbouncer")
     )
     merge, (_, organized) = columns("direct", "pgbouncer", labels=("cell",))
-    hidden = dict.fromkeys(("Time", "framework", "users", "variant"), True)
+    hidden = dict.fromkeys(("Time", "mark", "framework", "users", "variant", "status"), True)
     return Panel(
         "barchart",
         title,
-        f"{text} Mean of accepted repetitions, by framework, users and the other axes. Choose one"
-        " run above: cells alike of several runs are averaged.",
+        f"{text} Mean of the repetitions, by framework, users and the other axes; rejected ones are"
+        " bars of their own, and say so.",
         queries,
         unit=unit,
         width=12,
         height=12,
         transformations=(merge, ("organize", {**organized, "excludeByName": hidden})),
-        options={"xField": "cell"},
+        options={"xField": "cell", "xTickLabelMaxLength": 60},
         overrides={
             "direct": {"color": {"mode": "fixed", "fixedColor": "blue"}},
             "pgbouncer": {"color": {"mode": "fixed", "fixedColor": "orange"}},
@@ -100,7 +155,7 @@ def _bars(title: str, text: str, figure: str, unit: str) -> Panel:
 BARS = Row(
     "Direct beside PgBouncer",
     (
-        _bars("Requests per second", "Longer is better.", "rps", "reqps"),
+        _bars("Requests per second", "Longer is better.", "rps", "short"),
         _bars("P95", "Shorter is better.", "p95_seconds", "s"),
         _bars("Pool wait", "Mean wait per request.", "pool_wait_seconds", "s"),
         _bars("Database CPU", "Share of the limit.", "db_cpu_ratio", "percentunit"),

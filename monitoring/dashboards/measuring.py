@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from monitoring.dashboards.panel import Dashboard, Panel, Query, Row, limits, lines, of_signal
+from typing import Any
+
+from monitoring.dashboards import runbooks
+from monitoring.dashboards.panel import (
+    CHOSEN_RUN,
+    GREEN,
+    RED,
+    Dashboard,
+    Panel,
+    Query,
+    Row,
+    limits,
+    lines,
+    now,
+)
 from monitoring.signals import BY_NAME
 
 
@@ -12,26 +26,42 @@ def _plain(name: str, legend: str) -> Query:
     return Query(item.record, legend, due=item.due)
 
 
+def _health(title: str, text: str, name: str, label: str, due: str) -> Panel:
+    """Return the state of several of a kind in words, by a label of theirs."""
+    # What is not due has no figure: -1 stands for that.
+    expr = f"{BY_NAME[name].record} or max by ({label}) ({due} == 0) - 1"
+    more: dict[str, Any] = {"colorMode": "background", "textMode": "value_and_name"}
+    return Panel(
+        "stat",
+        title,
+        text,
+        (now(Query(expr, f"{{{{{label}}}}}", due="always")),),
+        min=None,
+        steps=((None, "text"), (0, RED), (1, GREEN)),
+        words={"-1": ("not due", "text"), "0": ("down", RED), "1": ("up", GREEN)},
+        options=more,
+    )
+
+
 SCRAPES = Row(
     "Scrapes",
     (
-        Panel(
-            "stat",
+        _health(
             "Targets",
-            "1: the last scrape of the job succeeded. 0: it has no data now. Runbook:"
-            " monitoring/runbooks/exporter-down.md.",
-            (_plain("exporter_up", "{{job}}"),),
-            steps=limits("exporter_up"),
-            options={"graphMode": "none", "colorMode": "background", "textMode": "value_and_name"},
+            "Whether the last scrape of each job succeeded; not due: its server is not meant to run"
+            " now, as between two cells. Runbook: monitoring/runbooks/exporter-down.md.",
+            "exporter_up",
+            "job",
+            "poolscope_target_due",
         ),
-        Panel(
-            "stat",
+        _health(
             "Collectors of Poolscope's exporter",
-            "1: the collector had all of its figures. 0: some are missing, and its log says which;"
-            " pgbouncer is 0 where PgBouncer does not run.",
-            (_plain("collector_up", "{{collector}}"),),
-            steps=limits("collector_up"),
-            options={"graphMode": "none", "colorMode": "background", "textMode": "value_and_name"},
+            "Up: the collector had all of its figures. Down: some are missing, and its log says"
+            " which. Not due: what it reads is not meant to run now, as PgBouncer on the direct"
+            " route.",
+            "collector_up",
+            "collector",
+            "poolscope_collector_due",
         ),
         lines(
             "Missing samples",
@@ -105,25 +135,30 @@ HOST = Row(
             _plain("host_cpu_busy_ratio", "busy"),
             unit="percentunit",
             max=1,
+            width=6,
         ),
-        of_signal(
-            "timeseries",
+        lines(
             "Steal",
             "CPU that the hypervisor gave to other machines. Above 1% a cell is rejected: its"
             " figures are of the neighbours.",
-            "host_cpu_steal_ratio",
+            _plain("host_cpu_steal_ratio", "steal"),
+            unit="percentunit",
+            steps=limits("host_cpu_steal_ratio"),
+            width=6,
         ),
         lines(
             "CPU of the instrument",
             "In cores: what the exporters, Prometheus and the generator take of this host.",
             _plain("instrument_cpu_cores", "{{job}}"),
             stack=True,
+            width=6,
         ),
         lines(
             "Load of the host",
             "Processes that run or want to, on average over a minute. Above the number of cores,"
             " something waits.",
             _plain("host_load", "load"),
+            width=6,
         ),
     ),
 )
@@ -133,5 +168,6 @@ MONITORING = Dashboard(
     "Poolscope: monitoring",
     "Whether the measuring can be trusted: no gaps, a generator with CPU to spare, a host that is"
     " ours alone.",
-    (SCRAPES, GENERATOR, HOST),
+    (SCRAPES, GENERATOR, HOST, runbooks.row()),
+    chosen=CHOSEN_RUN,
 )

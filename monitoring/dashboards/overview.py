@@ -16,13 +16,16 @@ from monitoring.dashboards.panel import (
     columns,
     limits,
     lines,
+    now,
     of_signal,
     scoped,
     signal,
 )
+from monitoring.dashboards.runbooks import RUNBOOK_LINK, with_runbook
+from monitoring.signals_pressure import most_saturated
 
-CELL = ("run_id", "cell_id", "framework", "route", "users", "repetition")
-_LABELS = ", ".join(CELL)
+CELL = ("cell_id", "framework", "route")
+_LABELS = ", ".join(("run_id", *CELL))
 _INFO = f"max by ({_LABELS}) (last_over_time(lab_cell_info{{{CHOSEN}}}[$__range]))"
 _START = (
     'max by (run_id, cell_id) (last_over_time(lab_cell_event_timestamp_seconds{event="cell_start"}'
@@ -34,17 +37,11 @@ CLIENT, SERVER = (
     {"color": {"mode": "fixed", "fixedColor": BLUE}},
     {"color": {"mode": "fixed", "fixedColor": "orange"}},
 )
-_CPU = 'poolscope:bottleneck_pressure{resource=~".+ CPU"}'
-#: A CPU at its limit goes first: a full pool in front of it is its queue.
-MOST = (
-    f"topk(1, avg_over_time({_CPU}[1m]) >= 0.9)"
-    " or on() topk(1, avg_over_time(poolscope:bottleneck_pressure[1m]))"
-)
 ALERTS = 'max by (alertname, severity, alertstate, page) (ALERTS{alertstate=~"pending|firing"})'
 
 
 def _stat(title: str, text: str, name: str, **more: Any) -> Panel:
-    return of_signal("stat", title, text, name, **{"width": 3, "height": 4, **more})
+    return of_signal("stat", title, text, name, **{"width": 3, "height": 3, **more})
 
 
 NOW = Row(
@@ -56,66 +53,82 @@ NOW = Row(
             "The cell that is measured, or the one measured last in this range. Its settings are"
             " the labels; everything below is about it while it runs.",
             (Query(NEWEST, instant=True, format="table", due="cells"),),
-            width=12,
+            width=8,
             height=4,
-            transformations=columns(None, labels=CELL),
+            nothing="no cell in this range",
+            transformations=columns(None, labels=CELL, hidden=("run_id",)),
+            overrides={
+                "cell_id": {"displayName": "cell"},
+                "framework": {"displayName": "service", "custom.width": 70},
+                "route": {"custom.width": 80},
+            },
         ),
         Panel(
             "stat",
-            "Most saturated resource",
-            "The resource with the highest use over its limit in the last minute, and that use; a"
-            " CPU at its limit goes before a full pool, which then only is its queue. From about"
-            " 95% on it is what limits throughput; below 80% look at pool wait and locks instead:"
-            " something is waited for rather than used up.",
-            (Query(MOST, "{{resource}}", instant=True, due="always"),),
+            "Most saturated",
+            "The resource that limits throughput at this moment, and its use over its limit: by the"
+            " rules of the diagnosis, with a margin, so that it says what the cell's verdict will"
+            " say, or -. It says - too where something is waited for that is no resource (locks,"
+            " opening connections, busy threads), and where requests fail: look at pool wait, new"
+            " connections, lock waits and errors then.",
+            (Query(scoped(most_saturated()), "{{resource}}", instant=True),),
             unit="percentunit",
-            steps=((None, GREEN), (0.8, "orange"), (0.95, RED)),
-            width=6,
+            steps=((None, "text"), (0, "orange"), (0.95, RED)),
+            width=5,
             height=4,
-            options={"textMode": "value_and_name", "graphMode": "none"},
-            more="poolscope-database",
+            options={"textMode": "value_and_name"},
         ),
         Panel(
             "table",
             "Alerts",
-            "Alerts that fire or are about to (pending). Their page is"
-            " monitoring/runbooks/<page>.md: what it means, how to confirm it, what to change."
-            " Empty is good.",
-            (Query(ALERTS, instant=True, format="table"),),
-            width=6,
+            "Alerts that fire or are about to (pending). The runbook says what it means, how to"
+            " confirm it, and what to change: monitoring/runbooks/<name>.md.",
+            (Query(with_runbook(ALERTS), instant=True, format="table"),),
+            width=11,
             height=4,
-            transformations=columns(None, labels=("severity", "alertname", "alertstate", "page")),
+            nothing="none firing",
+            transformations=columns(
+                None,
+                labels=("severity", "alertname", "alertstate", "page"),
+                hidden=("runbook",),
+            ),
+            overrides={
+                "severity": {"custom.width": 68},
+                "alertname": {"displayName": "alert", "custom.width": 165},
+                "alertstate": {"displayName": "state", "custom.width": 68},
+                "page": {"displayName": "runbook", "links": [RUNBOOK_LINK]},
+            },
         ),
-    ),
-)
-
-FIGURES = Row(
-    "As users see it",
-    (
         _stat(
-            "Requests per second",
-            "Answers per second, counted by the load generator. Compare cells, not machines.",
+            "RPS",
+            "Requests per second: answers counted by the load generator. Compare cells, not"
+            " machines.",
             "client_requests_per_second",
         ),
-        _stat("P50", "Half of the requests were at least this fast.", "client_latency_p50_seconds"),
-        _stat(
-            "P95",
-            "19 of 20 requests were at least this fast. Interpolated between the buckets of a"
-            " histogram: the exact figure of a cell is in its record.",
-            "client_latency_p95_seconds",
-        ),
-        _stat(
-            "P99",
-            "99 of 100 requests were at least this fast; far above P95 it is a queue that"
-            " sometimes overflows, or throttling.",
-            "client_latency_p99_seconds",
+        Panel(
+            "stat",
+            "Latency",
+            "As users see it. P50: half of the requests were at least this fast; P95: 19 of 20;"
+            " P99: 99 of 100, and far above P95 it is a queue that sometimes overflows, or"
+            " throttling."
+            " Interpolated between the buckets of a histogram: the exact figures of a cell are in"
+            " its record.",
+            tuple(
+                now(signal(f"client_latency_p{percent}_seconds", f"P{percent}"))
+                for percent in (50, 95, 99)
+            ),
+            unit="s",
+            steps=((None, "text"), (0, GREEN)),
+            width=7,
+            height=3,
+            options={"textMode": "value_and_name"},
         ),
         _stat(
             "Errors",
             "Share of requests without the expected answer. Above 0 look at the service's status"
             " codes: 503 is a pool that gave up.",
             "client_failures_ratio",
-            steps=((None, GREEN), (1e-6, RED)),
+            steps=((None, "text"), (0, GREEN), (1e-6, RED)),
         ),
         _stat(
             "Users",
@@ -124,18 +137,18 @@ FIGURES = Row(
             "client_users",
         ),
         _stat(
-            "New connections",
+            "New conn/s",
             "Connections per second that the service opens. With a pool that keeps them, 0; each"
             " one costs the database about 30 queries' worth of CPU.",
             "new_connections_per_second",
-            more="poolscope-connections",
+            width=4,
         ),
         _stat(
             "Pool wait",
             "Mean time that a request queued for a connection. Compare it with P50: what share of"
             " the latency is it?",
             "pool_wait_mean_seconds",
-            more="poolscope-connections",
+            width=4,
         ),
     ),
 )
@@ -251,6 +264,7 @@ CAUSES = Row(
             max=1,
             steps=((None, GREEN), (0.8, "orange"), (0.95, RED)),
             width=12,
+            height=11,
             more="poolscope-services",
         ),
         lines(
@@ -260,6 +274,7 @@ CAUSES = Row(
             unit="percentunit",
             steps=limits("bottleneck_pressure"),
             width=12,
+            height=11,
         ),
     ),
 )
@@ -269,5 +284,5 @@ OVERVIEW = Dashboard(
     "Poolscope: overview",
     "What runs now, how fast it is for users, and which resource is short. Read it from top to"
     " bottom; every panel leads to the page with more of it.",
-    (NOW, FIGURES, TRAFFIC, CAUSES),
+    (NOW, TRAFFIC, CAUSES),
 )

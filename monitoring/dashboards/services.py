@@ -81,7 +81,7 @@ CPU = Row(
         ),
         Panel(
             "bargauge",
-            "Memory over its limit",
+            "Memory, share of limit",
             "By service; empty where no limit is enforced.",
             (now(signal("memory_used_ratio", by="name")),),
             unit="percentunit",
@@ -150,9 +150,93 @@ ANSWERS = Row(
     ),
 )
 
+NAMES = "django_http_requests_latency_seconds_by_view_method_bucket"
+VIEWS = '{view!~"healthz.*|metrics.*"}'
+
+
+def _latency(q: float) -> Query:
+    """Return a quantile of django-prometheus's own histogram, in which health checks are not."""
+    rate = f"sum by (le) (rate({NAMES}{VIEWS}[$__rate_interval]))"
+    return Query(scoped(f"histogram_quantile({q:g}, {rate}) >= 0"), f"P{q * 100:g}")
+
+
+def _django(counter: str, legend: str) -> Query:
+    return Query(scoped(f"sum(rate({counter}_total[$__rate_interval]))"), legend)
+
+
+DJANGO = Row(
+    "Django, by the names that django-prometheus gives (empty where another service runs)",
+    (
+        lines(
+            "django_db_new_connections_total",
+            "Connections per second that Django opened, by django-prometheus's own count. With"
+            " DB_POOL=psycopg it counts checkouts, not connections: see the connections page then.",
+            _django("django_db_new_connections", "new connections"),
+            unit="suffix:/s",
+        ),
+        lines(
+            "django_db_execute_total",
+            "Statements per second that Django sent, by django-prometheus's own count: one per"
+            " request is equal work.",
+            _django("django_db_execute", "statements"),
+            unit="suffix:/s",
+        ),
+        lines(
+            "django_http_requests_latency_seconds",
+            "Latency inside Django by its own histogram, whose first bucket ends at 10 ms: compare"
+            " it with the panels above, whose buckets are finer.",
+            *map(_latency, (0.5, 0.95, 0.99)),
+            unit="s",
+        ),
+    ),
+)
+WORKERS_NOW = Row(
+    "Worker processes",
+    (
+        lines(
+            "Worker utilisation",
+            "Workers with a request under way over those that live. 1: every worker is busy"
+            " whenever it is looked at.",
+            Query(
+                scoped("poolscope:service_workers_busy / (poolscope:service_workers > 0)"), "busy"
+            ),
+            unit="percentunit",
+            max=1,
+            width=6,
+        ),
+        lines(
+            "Memory by worker",
+            "What each worker process holds, by its number. One that grows until it is replaced"
+            " leaks.",
+            Query(scoped("max by (worker) (service_worker_memory_bytes)"), "worker {{worker}}"),
+            unit="bytes",
+            width=6,
+        ),
+        lines(
+            "Worker restarts",
+            "Workers replaced since the service's start: by MAX_REQUESTS, or because they died or"
+            " hung.",
+            Query(scoped("sum(service_worker_restarts_total)"), "replaced"),
+            width=6,
+        ),
+        lines(
+            "Health of each /metrics",
+            "Seconds that the last scrape of each job took; a job that is missing did not answer,"
+            " or is not due.",
+            Query(
+                "poolscope:scrape_duration_seconds and on(job) (poolscope:exporter_up == 1)",
+                "{{job}}",
+                due="always",
+            ),
+            unit="s",
+            width=6,
+        ),
+    ),
+)
+
 SERVICES_PAGE = Dashboard(
     "poolscope-services",
     "Poolscope: services",
     "The service under test: whether it has workers, CPU and memory left, and what it answers.",
-    (WORKERS, CPU, ANSWERS),
+    (WORKERS, CPU, ANSWERS, WORKERS_NOW, DJANGO),
 )
