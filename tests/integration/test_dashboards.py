@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from lab.results import CellRecord
 from lab.stack.base import Endpoints
 from lab.story import RunStory
 from monitoring.dashboards import DASHBOARDS
-from monitoring.dashboards.panel import Dashboard, Panel, Query
+from monitoring.dashboards.header import annotations
+from monitoring.dashboards.panel import CHOSEN, Dashboard, Panel, Query
+from monitoring.signals import SCRAPE_INTERVAL_S
 
 from .conftest import Lab
 
@@ -125,18 +128,43 @@ def test_every_query_has_data_where_it_is_due(measured: Measured) -> None:
 
 
 def test_choosing_another_cell_shows_nothing_of_this_one(measured: Measured) -> None:
-    """The variables choose by the labels of the cell that runs."""
+    """The variables choose by the labels of the cell that runs; between cells there is none."""
     record = measured.record
     query = next(
         q
         for page, panel in panels()
         for q in panel.queries
-        if "poolscope:client_requests_per_second" in q.expr
+        if "poolscope:postgres_transactions_per_second" in q.expr
     )
     assert record.window_end is not None
-    for chosen, found in (("flask", True), ("django", False)):
+    after = time.time()
+    assert not measured.prometheus.query("lab_cell_info", after)
+    for chosen, moment, found in (
+        ("flask", record.window_end, True),
+        ("django", record.window_end, False),
+        ("flask", after, False),
+        (".*", after, True),  # all of them: PostgreSQL runs on
+    ):
         expr = substituted(query.expr.replace("$framework", chosen))
-        assert bool(measured.prometheus.query(expr, record.window_end)) is found
+        assert bool(measured.prometheus.query(expr, moment)) is found, (chosen, moment)
+
+
+def test_window_is_one_region_inside_the_records_own(measured: Measured) -> None:
+    """Grafana makes a region of samples that are a step apart."""
+    record = measured.record
+    windows, *_ = annotations(CHOSEN)
+    start, end = record.window_start, record.window_end
+    assert start is not None
+    assert end is not None
+    first, last = start - start % STEP_S - 20, end + 20
+    expr = substituted(windows["expr"])
+    (series,) = measured.prometheus.query_range(expr, first, last, STEP_S)
+    assert series["metric"]["cell_id"] == record.cell_id
+    moments = [float(moment) for moment, _ in series["values"]]
+    assert all(b - a == STEP_S for a, b in itertools.pairwise(moments))
+    # Seen from the first scrape that has it on: a scrape and a step late at most.
+    assert start <= moments[0] <= start + SCRAPE_INTERVAL_S["poolscope"] + STEP_S
+    assert end - STEP_S <= moments[-1] < end
 
 
 def test_moments_are_the_records_own(measured: Measured) -> None:
