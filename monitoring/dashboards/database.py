@@ -14,7 +14,8 @@ from monitoring.dashboards.panel import (
     scoped,
     signal,
 )
-from monitoring.signals import BY_NAME
+from monitoring.promql import ratio
+from monitoring.signals import BY_NAME, SCRAPE_INTERVAL_S
 
 CPU = Row(
     "CPU and memory",
@@ -79,7 +80,16 @@ BY_STATEMENT = "sum by (queryid, query)"
 
 
 def _grown(counter: str) -> str:
-    return f"{BY_STATEMENT} (increase(pg_top_statement_{counter}_total[$__range]))"
+    """Return how much a counter of the statements grew in the range, while a chosen cell ran.
+
+    In steps of a scrape, whose sum is the growth: increase() over the range would take that of
+    other cells along. Where the counters begin anew, as they do before each cell, the step counts
+    for nothing.
+    """
+    series = f"pg_top_statement_{counter}_total"
+    step = f"{SCRAPE_INTERVAL_S['poolscope']}s"
+    grown = scoped(f"({series} - {series} offset {step}) >= 0")
+    return f"{BY_STATEMENT} (sum_over_time(({grown})[$__range:{step}]))"
 
 
 def top(name: str) -> Query:
@@ -98,8 +108,8 @@ TOP = tuple(
     for expr in (
         _grown("seconds"),
         _grown("calls"),
-        f"{_grown('seconds')} / ({_grown('calls')} > 0)",
-        f"{_grown('rows')} / ({_grown('calls')} > 0)",
+        ratio(_grown("seconds"), _grown("calls")),
+        ratio(_grown("rows"), _grown("calls")),
     )
 )
 STATEMENTS = Row(
