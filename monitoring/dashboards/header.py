@@ -14,6 +14,8 @@ DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 _EVENT = "lab_cell_event_timestamp_seconds"
 #: So long after its end a cell is known by its labels: for the mark that says it was rejected.
 KNOWN = "1m"
+#: Of a region's edges, which Grafana draws through the curves.
+FAINT = "#73bf6950"
 #: Moments of a cell: event, what it says, colour. Off: they would be drawn over the curves.
 MOMENTS = (
     ("cell_start", "Cell start", "blue"),
@@ -41,7 +43,7 @@ def _windows(chosen: str) -> dict[str, Any]:
         f"({begun}) unless on(run_id, cell_id) ({ended})"
         f" and on(run_id, cell_id) lab_cell_info{{{chosen}}}"
     )
-    return _annotation("Window", "green", expr, enable=True)
+    return _annotation("Window", FAINT, expr, enable=True)
 
 
 def _moment(event: str, name: str, color: str, chosen: str) -> dict[str, Any]:
@@ -113,6 +115,8 @@ def _variable(name: str, label: str, by: str) -> model.VariableModel:
         type_val=model.VariableType.QUERY,
         name=name,
         label=label,
+        # An id says by itself that it is a run's, and is long.
+        hide=model.VariableHide.HIDE_LABEL if name == "run" else model.VariableHide.DONT_HIDE,
         datasource=DATASOURCE,
         query={"query": f"label_values(lab_cell_info, {by})", "refId": f"variable-{name}"},
         refresh=model.VariableRefresh.ON_TIME_RANGE_CHANGED,

@@ -8,6 +8,7 @@ from monitoring.dashboards.panel import (
     Panel,
     Query,
     Row,
+    columns,
     heat,
     lines,
     now,
@@ -37,19 +38,24 @@ RUNG = Row(
     "The rung",
     (
         Panel(
-            "stat",
+            "table",
             "Rung",
             "Which rung is being measured, and what it promises: committed to disk, up to 600 ms at"
-            " risk, or lost on a crash. Empty between rungs.",
+            " risk, or lost on a crash.",
             (
-                now(
-                    Query(
-                        scoped("ladder_info", CHOSEN_RUN), "{{rung}}: {{method}} ({{durability}})"
-                    )
+                Query(
+                    scoped("max by (rung, method, durability, client) (ladder_info)", CHOSEN_RUN),
+                    instant=True,
+                    format="table",
                 ),
             ),
             nothing="no rung here",
-            options={"textMode": "name"},
+            transformations=columns(None, labels=("rung", "method", "durability", "client")),
+            overrides={
+                "rung": {"custom.width": 85},
+                "durability": {"custom.width": 150},
+                "client": {"custom.width": 75},
+            },
             width=12,
             height=4,
         ),

@@ -58,7 +58,10 @@ NOW = Row(
             nothing="no cell in this range",
             transformations=columns(None, labels=CELL, hidden=("run_id",)),
             overrides={
-                "cell_id": {"displayName": "cell"},
+                "cell_id": {
+                    "displayName": "cell",
+                    "custom.cellOptions": {"type": "auto", "wrapText": True},
+                },
                 "framework": {"displayName": "service", "custom.width": 70},
                 "route": {"custom.width": 80},
             },
