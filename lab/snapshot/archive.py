@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +21,14 @@ from lab.ladder.records import RungRecord
 from lab.results import CellRecord, Run
 from lab.snapshot import dashboards as pages
 from lab.snapshot.dashboards import Dashboard
-from lab.snapshot.evaluate import Evaluator, span
+from lab.snapshot.evaluate import RATE_INTERVAL_S, Evaluator, span
 from lab.snapshot.frames import DashboardData, Mark, PanelData, Span
 from monitoring.signals import SCRAPE_INTERVAL_S
 
 NAME = "panels.json.gz"
-#: 1: first version.
-SCHEMA = 1
+#: 1: first version. 2: marks have an end, None where they are a moment.
+SCHEMA = 2
+READ = (1, 2)
 #: What rates of the ladder's generator look back over: two of its scrapes in any case, and no more,
 #: since a rung may be shorter than what is right for cells.
 LADDER_RATE_S = 2 * SCRAPE_INTERVAL_S["locust"] + 1
@@ -87,7 +89,7 @@ class Archive:
                 for n, whole in shown.panels.items()
             }
             marks = {
-                name: tuple(m for m in marks if grid.start <= m.time <= grid.end)
+                name: tuple(filter(None, (mark.within(grid) for mark in marks)))
                 for name, marks in shown.marks.items()
             }
             data[dashboard.uid] = DashboardData(panels, marks)
@@ -130,20 +132,32 @@ def collect(run: Run, url: str, settled: float | None = None) -> Path:
     variables = {"run": run.run_id}
     if isinstance(records[0], RungRecord):
         variables["__rate_interval"] = f"{LADDER_RATE_S}s"
-    over = span(min(r.started_at for r in records), max(r.window_end or 0 for r in records))
+    end = max(r.window_end or 0 for r in records)
+    over = span(min(r.started_at for r in records), end)
     evaluator = Evaluator(url)
     try:
-        data = evaluator.evaluate(found, over, variables, settled=settled)
-        cells = {
-            r.cell_id: evaluator.evaluate(found, span(r.window_start or 0, r.window_end or 0),
-                                          variables, instants_only=True)
-            for r in records
-        }  # fmt: skip
+        data = evaluator.evaluate(found, over, variables, at=end, settled=settled)
+        cells = {r.cell_id: _instants(evaluator, found, r, variables) for r in records}
     finally:
         evaluator.close()
     path = run.folder / NAME
     write(path, Archive(over, tuple(found), data, cells))
     return path
+
+
+def _instants(
+    evaluator: Evaluator, found: Sequence[Dashboard], record: Record, variables: Mapping[str, str]
+) -> dict[str, DashboardData]:
+    """Return the instant values of one cell, at the last moment at which it ran.
+
+    A moment later it is not the active cell any more; and a rate that looks back further than its
+    own load would be of the cell before it.
+    """
+    start, end = record.window_start or 0, record.window_end or 0
+    loaded = math.floor(end - start + _warm_up_s(record))
+    own = {"__rate_interval": f"{max(1, min(RATE_INTERVAL_S, loaded))}s"}
+    return evaluator.evaluate(found, span(start, end), own | dict(variables), at=end,
+                              instants_only=True)  # fmt: skip
 
 
 def write(path: Path, archive: Archive) -> None:
@@ -171,8 +185,9 @@ def read(run: Run) -> Archive:
         ) from None
     except (OSError, EOFError, ValueError) as error:
         raise ResultError(f"{path} cannot be read: {error}") from None
-    if content.get("schema") != SCHEMA:
-        raise ResultError(f"{path} has schema {content.get('schema')}, this version reads {SCHEMA}")
+    if content.get("schema") not in READ:
+        known = ", ".join(map(str, READ))
+        raise ResultError(f"{path} has schema {content.get('schema')}, this version reads {known}")
     over = Span(*content["span"])
     return Archive(
         over,
@@ -186,7 +201,7 @@ def _to_json(data: Mapping[str, DashboardData]) -> dict[str, Any]:
     return {
         uid: {
             "panels": {str(number): panel.to_json() for number, panel in found.panels.items()},
-            "marks": {n: [[m.time, m.text] for m in marks] for n, marks in found.marks.items()},
+            "marks": {n: [m.to_json() for m in marks] for n, marks in found.marks.items()},
         }
         for uid, found in data.items()
     }
@@ -196,11 +211,7 @@ def _from_json(content: Mapping[str, Any], points: int) -> dict[str, DashboardDa
     return {
         uid: DashboardData(
             {int(number): PanelData.from_json(p, points) for number, p in found["panels"].items()},
-            {name: _marks(marks) for name, marks in found["marks"].items()},
+            {n: tuple(map(Mark.from_json, marks)) for n, marks in found["marks"].items()},
         )
         for uid, found in content.items()
     }
-
-
-def _marks(marks: Sequence[Sequence[Any]]) -> tuple[Mark, ...]:
-    return tuple(Mark(float(time), str(text)) for time, text in marks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ ORDER = ("overview", "connections", "database", "services", "pgbouncer", "matrix
 OF_LADDER = ("ladder", "database", "pgbouncer", "monitoring")
 #: Panels without data of their own.
 SILENT = frozenset({"row", "text"})
+
+_LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ def annotation_expr(annotation: Mapping[str, Any]) -> str:
     """Return the query of an annotation, wherever this version of the model keeps it."""
     target = annotation.get("target") or {}
     return str(annotation.get("expr") or target.get("expr") or "")
+
+
+def filled(text: str, labels: Mapping[str, str]) -> str:
+    """Return a legend's or an annotation's text with the labels that it names."""
+    return _LABEL.sub(lambda match: labels.get(match[1], ""), text)
 
 
 def targets(panel: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -15,11 +15,11 @@ from typing import Any
 import httpx
 
 from lab.prometheus import Prometheus, QueryRefused
+from lab.snapshot import marks as regions
 from lab.snapshot import transform
-from lab.snapshot.dashboards import SILENT, Dashboard, annotation_expr, targets
+from lab.snapshot.dashboards import SILENT, Dashboard, annotation_expr, filled, targets
 from lab.snapshot.frames import (
     DashboardData,
-    Mark,
     PanelData,
     Series,
     Span,
@@ -37,7 +37,6 @@ AT_ONCE = 6
 RATE_INTERVAL_S = max(WINDOW_S.values())
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
-_LEGEND = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
 def span(start: float, end: float) -> Span:
@@ -45,7 +44,7 @@ def span(start: float, end: float) -> Span:
     length = max(1.0, end - start)
     step = max(EVALUATION_INTERVAL_S, math.ceil(length / MAX_POINTS))
     first = math.floor(start / step) * step
-    return Span(first, first + math.floor((math.ceil(end) - first) / step) * step, step)
+    return Span(first, first + math.floor((end - first) / step) * step, step)
 
 
 @dataclass(frozen=True)
@@ -73,17 +72,20 @@ class Evaluator:
         over: Span,
         variables: Mapping[str, str],
         *,
+        at: float | None = None,
         settled: float | None = None,
         instants_only: bool = False,
     ) -> dict[str, DashboardData]:
         """Return what each dashboard shows over a span, by uid; equal queries are asked once.
 
-        A result is published after its cell: queries that look back over the whole range are
-        asked for the moment `settled`, later than the span's end, where that is given.
+        Instant queries are asked for the moment `at`, else for the span's end. A result is
+        published after its cell: queries that look back over the whole range are asked for the
+        moment `settled`, later than those, where that is given.
         """
         wanted: dict[tuple[str, int], list[Query]] = {}
         marks: dict[tuple[str, str], Query] = {}
-        asking = _Asking(over, max(settled or over.end, over.end), variables)
+        at = over.end if at is None else at
+        asking = _Asking(over, at, max(settled or at, at), variables)
         for dashboard in dashboards:
             for panel in _drawn(dashboard, instants_only):
                 queries = [asking.query(target) for target in targets(panel)]
@@ -91,14 +93,14 @@ class Evaluator:
             for note in () if instants_only else dashboard.annotations:
                 marks[dashboard.uid, note["name"]] = asking.query({"expr": annotation_expr(note)})
         asked = {q: over for queries in wanted.values() for q in queries}
-        # A moment is published once it is past.
-        asked |= {q: replace(over, end=max(asking.settled, over.end)) for q in marks.values()}
+        grid = regions.grid(over, asking.settled)
+        asked |= dict.fromkeys(marks.values(), grid)
         answers = self._ask(asked)
         return {
             d.uid: DashboardData(
                 {p["id"]: _panel(p, wanted[d.uid, p["id"]], answers, over)
                  for p in _drawn(d, instants_only)},
-                {n["name"]: _marks(n, answers[marks[d.uid, n["name"]]])
+                {n["name"]: regions.of_answer(n, answers[marks[d.uid, n["name"]]], grid.step)
                  for n in d.annotations if (d.uid, n["name"]) in marks},
             )
             for d in dashboards
@@ -136,13 +138,14 @@ class _Asking:
     """Turns targets into queries over one span."""
 
     over: Span
+    at: float
     settled: float
     variables: Mapping[str, str]
 
     def query(self, target: Mapping[str, Any]) -> Query:
         expr = str(target["expr"])
         looks_back = bool(target.get("instant")) and "__range" in expr
-        end = self.settled if looks_back else self.over.end
+        end = self.settled if looks_back else self.at
         length = max(1, math.ceil(end - self.over.start))
         values = {"__range": f"{length}s", "__rate_interval": f"{RATE_INTERVAL_S}s"}
         text = substituted(expr, {**values, **self.variables})
@@ -162,7 +165,7 @@ def legend(target: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     """Return the name of a series as the panel's legend writes it."""
     text = str(target.get("legendFormat") or "")
     if text and text != "__auto":
-        return _LEGEND.sub(lambda match: labels.get(match[1], ""), text).strip() or "value"
+        return filled(text, labels).strip() or "value"
     named = {n: v for n, v in labels.items() if n != "__name__"}
     if not named:
         return labels.get("__name__", "value")
@@ -206,22 +209,3 @@ def _series(item: Mapping[str, Any], target: Mapping[str, Any], query: Query, ov
 def _stretched(series: Series, over: Span) -> Series:
     """Put an instant value beside series over time: it belongs to the last moment."""
     return replace(series, values=(*(None,) * (over.points - 1), *series.values))
-
-
-def _marks(annotation: Mapping[str, Any], answer: Any) -> tuple[Mark, ...]:
-    """Return an annotation's moments: the values themselves in milliseconds, or the samples'."""
-    if isinstance(answer, QueryRefused):
-        return ()
-    by_value = str(annotation.get("useValueForTime", "")).lower() in ("true", "on")
-    text = annotation.get("textFormat") or annotation.get("titleFormat") or ""
-    found: dict[Mark, None] = {}
-    for item in answer:
-        words = _LEGEND.sub(lambda match: item["metric"].get(match[1], ""), text)  # noqa: B023
-        before = None
-        for moment, value in item["values"]:
-            if by_value:
-                found[Mark(float(value) / 1000, words)] = None
-            elif before is None or float(moment) - before > 60:
-                found[Mark(float(moment), words)] = None
-            before = float(moment)
-    return tuple(sorted(found, key=lambda mark: mark.time))

@@ -144,10 +144,31 @@ class PanelData:
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment of a dashboard's annotation."""
+    """A moment of a dashboard's annotation, or with an `end` a region."""
 
     time: float
     text: str
+    end: float | None = None
+
+    def within(self, span: Span) -> Mark | None:
+        """Return what of it lies in a span, None where nothing does.
+
+        A region that only touches the span belongs to its neighbour.
+        """
+        if self.end is None:
+            return self if span.start <= self.time <= span.end else None
+        start, end = max(self.time, span.start), min(self.end, span.end)
+        return replace(self, time=start, end=end) if start < end else None
+
+    def to_json(self) -> list[float | str | None]:
+        """Return it as a short list."""
+        return [self.time, self.text, self.end]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Any]) -> Mark:
+        """Return it again; up to schema 1 of the archive there was no end."""
+        time, text, *more = data
+        return cls(float(time), str(text), float(more[0]) if more and more[0] is not None else None)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ def dashboard(found: Dashboard, data: DashboardData, over: Span) -> dict[str, An
                 "name": note["name"],
                 "color": note.get("iconColor") or "gray",
                 "at": [mark.time for mark in data.marks.get(note["name"], ())],
+                "end": [mark.end for mark in data.marks.get(note["name"], ())],
                 "text": [mark.text for mark in data.marks.get(note["name"], ())],
             }
             for note in found.annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import pytest
 from lab import runner
 from lab.errors import ConfigError, ResultError
 from lab.paths import ROOT
+from lab.prometheus import QueryRefused
 from lab.results import Run
 from lab.snapshot import archive as archives
-from lab.snapshot import command, dashboards, fields, live, transform, view
+from lab.snapshot import command, dashboards, fields, live, marks, transform, view
 from lab.snapshot.archive import Archive
 from lab.snapshot.dashboards import Dashboard
 from lab.snapshot.evaluate import legend, span, substituted
@@ -55,6 +57,7 @@ def rows(table):
 
 def test_span_has_at_most_a_thousand_points_and_whole_steps():
     assert span(1000.4, 1060.2) == Span(1000, 1060, 2)
+    assert span(1000.0, 1059.9).end == 1058, "nothing is known of what comes after the end"
     long = span(0, 86_400)
     assert long.points <= 1001
     assert long.step == 87
@@ -91,6 +94,46 @@ def test_legend_names_series_by_labels():
     assert legend({"legendFormat": "{{ name }}, P95"}, {"name": "flask"}) == "flask, P95"
     assert legend({}, {"__name__": "up", "job": "service"}) == "service"
     assert legend({"legendFormat": "__auto"}, {"__name__": "up"}) == "up"
+
+
+# --- annotations ---------------------------------------------------------------------------------
+
+
+def answer(moments, value="1", **labels):
+    return [{"metric": labels, "values": [[float(m), value] for m in moments]}]
+
+
+def test_samples_that_follow_each_other_are_one_region():
+    """A gap of more than a step ends it; a sample that stands alone is a moment."""
+    note = {"textFormat": "{{cell_id}}"}
+    found = answer([10, 12, 14, 20, 22, 30], cell_id="a") + answer([16, 18], cell_id="b")
+    assert marks.of_answer(note, found, 2) == (
+        Mark(10, "a", 14), Mark(16, "b", 18), Mark(20, "a", 22), Mark(30, "a"),
+    )  # fmt: skip
+
+
+def test_values_that_are_times_are_moments():
+    note = {"textFormat": "{{cell_id}}", "useValueForTime": True}
+    assert marks.of_answer(note, answer([10, 12], "9500", cell_id="a"), 2) == (Mark(9.5, "a"),)
+    assert marks.of_answer(note, QueryRefused("no"), 2) == ()
+
+
+def test_annotations_are_asked_finer_than_curves_and_until_they_are_published():
+    """A window of ten seconds lies between two points of a day's curve."""
+    day = span(0, 86_400)
+    assert day.step == 87
+    found = marks.grid(day, day.end + 30)
+    assert (found.step, found.end) == (9, day.end + 30)
+    assert found.points < 11_000
+    assert marks.grid(span(0, 60), 60).step == 2
+
+
+def test_page_gets_the_ends_of_marks():
+    note = {"name": "Windows", "iconColor": "blue", "expr": "x"}
+    board = Dashboard(BOARD.model | {"annotations": {"list": [note]}})
+    data = DashboardData({}, {"Windows": (Mark(1.0, "a", 3.0), Mark(5.0, "b"))})
+    (found,) = view.dashboard(board, data, Span(0, 10, 2))["marks"]
+    assert (found["at"], found["end"], found["text"]) == ([1.0, 5.0], [3.0, None], ["a", "b"])
 
 
 # --- transformations -----------------------------------------------------------------------------
@@ -222,9 +265,16 @@ def archive_of(points=20):
         2: PanelData(tables=(row,), instant=True),
         3: PanelData(tables=(cells_table("b", "c"),), instant=True),
     }
-    marks = {"Window start": (Mark(1010.0, "c"), Mark(1030.0, "d"))}
+    shown = {
+        "Windows": (
+            Mark(1002.0, "b", 1008.0),
+            Mark(1010.0, "c", 1020.0),
+            Mark(1020.0, "d", 1030.0),
+        ),
+        "Rejected": (Mark(1012.0, "c"), Mark(1030.0, "d")),
+    }
     cells = {"c": {BOARD.uid: DashboardData({2: PanelData(tables=(own,), instant=True)})}}
-    return Archive(over, (BOARD,), {BOARD.uid: DashboardData(data, marks)}, cells)
+    return Archive(over, (BOARD,), {BOARD.uid: DashboardData(data, shown)}, cells)
 
 
 def run_with(tmp_path, *records):
@@ -254,7 +304,32 @@ def test_archive_of_a_cell_is_its_warm_up_and_window():
     assert shown.panels[1].series[0].values == tuple(range(3, 11))
     assert rows(shown.panels[2].tables[0]) == [(7.0,)]
     assert rows(shown.panels[3].tables[0]) == [("c", 1.0)]
-    assert shown.marks["Window start"] == (Mark(1010.0, "c"),)
+    assert shown.marks["Rejected"] == (Mark(1012.0, "c"),)
+
+
+def test_archive_of_a_cell_keeps_the_marks_that_overlap_it_clipped():
+    """The cell before it ended in its warm-up; the one after it begins where it ends."""
+    one = record(cell_id="c", window_start=1010.0, window_end=1020.0, settings={"WARMUP": 4})
+    found = archive_of().of_cell(one).data[BOARD.uid].marks["Windows"]
+    assert found == (Mark(1006.0, "b", 1008.0), Mark(1010.0, "c", 1020.0))
+
+
+def test_archive_of_schema_1_is_read_with_its_moments(tmp_path):
+    run = run_with(tmp_path)
+    path = run.folder / archives.NAME
+    archives.write(path, archive_of())
+    content = json.loads(gzip.decompress(path.read_bytes()))
+    assert content["schema"] == 2
+    content["schema"] = 1
+    for data in content["data"].values():
+        data["marks"] = {"Window start": [[1010.0, "c"]]}
+    path.write_bytes(gzip.compress(json.dumps(content).encode()))
+    found = archives.read(run)
+    assert found.data[BOARD.uid].marks == {"Window start": (Mark(1010.0, "c"),)}
+    content["schema"] = 3
+    path.write_bytes(gzip.compress(json.dumps(content).encode()))
+    with pytest.raises(ResultError, match="has schema 3, this version reads 1, 2"):
+        archives.read(run)
 
 
 def test_archive_of_a_cell_without_a_window_says_why():
