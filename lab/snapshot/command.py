@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -21,6 +20,7 @@ from lab.snapshot import dashboards as pages
 from lab.snapshot import grafana, html, png
 from lab.snapshot.archive import Archive, Record
 from lab.snapshot.dashboards import Dashboard
+from lab.snapshot.grafana_api import Grafana, new_key
 from lab.stack.home import Home
 from lab.stack.running import grafana_of
 
@@ -79,11 +79,12 @@ def make(run: Run, asked: Wanted, console: Console) -> list[Path]:
     page = folder / ("dashboards.html" if asked.dashboard is None else f"{chosen[0].uid}.html")
     write_atomic(page, html.render(archive, run.manifest(), cell, [d.uid for d in chosen]))
     made = [page]
-    bodies = {d.uid: _body(d, archive, f"{d.title}, {label}") for d in chosen}
     for dashboard in chosen:
         made.append(folder / f"{dashboard.uid}.grafana.json")
-        text = json.dumps(bodies[dashboard.uid], separators=(",", ":"), allow_nan=False)
-        write_atomic(made[-1], text)
+        data = archive.data[dashboard.uid]
+        whole = grafana.model(dashboard, data, archive.over, f"{dashboard.title}, {label}")
+        body = grafana.request(whole)
+        write_atomic(made[-1], json.dumps(body, separators=(",", ":"), allow_nan=False))
         if program is not None:
             made.append(folder / f"{dashboard.uid}.png")
             png.shoot(program, page, dashboard.uid, png.height(dashboard.model), made[-1])
@@ -91,16 +92,23 @@ def make(run: Run, asked: Wanted, console: Console) -> list[Path]:
         console.print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)", highlight=False)
     run.write_manifest(run.manifest())
     if asked.grafana_url is not None:
-        for body in bodies.values():
-            address = grafana.post(asked.grafana_url, body, asked.password)
-            console.print(f"{body['name']}: {address}", highlight=False)
+        _store(Grafana.at(asked.grafana_url, asked.password), archive, chosen, label, console)
     return made
 
 
-def _body(dashboard: Dashboard, archive: Archive, name: str) -> dict[str, Any]:
-    """Return the request that stores a dashboard's snapshot in a Grafana."""
-    data = archive.data[dashboard.uid]
-    return grafana.request(grafana.model(dashboard, data, archive.over, name))
+def _store(
+    server: Grafana, archive: Archive, chosen: list[Dashboard], label: str, console: Console
+) -> None:
+    """Store dashboards in a Grafana, each with links to the others, and print their addresses."""
+    release = server.release()
+    keys = {d.uid: new_key() for d in chosen}
+    pages = {d.uid: (d.short_title, server.address(keys[d.uid])) for d in chosen}
+    for dashboard in chosen:
+        name = f"{dashboard.title}, {label}"
+        data = archive.data[dashboard.uid]
+        whole = grafana.model(dashboard, data, archive.over, name, pages, release=release)
+        address = server.post(grafana.request(whole), keys[dashboard.uid])
+        console.print(f"{name}: {address}", highlight=False)
 
 
 def _cell(run: Run, cell_id: str) -> Record:

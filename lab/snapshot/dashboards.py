@@ -39,6 +39,12 @@ class Dashboard:
         return str(self.model.get("title") or self.uid)
 
     @property
+    def short_title(self) -> str:
+        """The name beside its neighbours', without the product's."""
+        short = self.title.removeprefix("Poolscope: ")
+        return short[:1].upper() + short[1:]
+
+    @property
     def panels(self) -> list[dict[str, Any]]:
         """Every panel from top to bottom, those of collapsed rows too."""
         return list(_flat(self.model.get("panels", ())))
