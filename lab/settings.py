@@ -170,7 +170,7 @@ class Settings(ServiceSettings):
         "python:3.11-slim-bookworm", description="what POOLSCOPE_IMAGE is built on"
     )
     prometheus_image: Image = Field("prom/prometheus:v3.5.0")
-    grafana_image: Image = Field("grafana/grafana:11.6.1")
+    grafana_image: Image = Field("grafana/grafana:13.2.3")
     postgres_exporter_image: Image = Field("quay.io/prometheuscommunity/postgres-exporter:v0.17.1")
     pgbouncer_exporter_image: Image = Field(
         "quay.io/prometheuscommunity/pgbouncer-exporter:v0.11.0"
