@@ -25,6 +25,9 @@ READY_S = 120
 #: The program that takes `server` as its first word, and the one that older releases have.
 PROGRAMS = ("grafana", "grafana-server")
 PACKAGED_HOME = Path("/usr/share/grafana")
+#: Where packages of 13.2 and later keep the plugins that come with Grafana, its Prometheus data
+#: source among them; their service unit says so, and nothing in PACKAGED_HOME does.
+PACKAGED_PLUGINS = Path("/var/lib/grafana/plugins-bundled")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def command(found: Grafana, home: Home, s: Settings) -> Command:
     data.mkdir(parents=True, exist_ok=True)
     args = [str(found.program), *(["server"] if found.program.name == "grafana" else [])]
     args += ["--homepath", str(found.home)]
-    return Command(NAME, args, {**_environment(s), **_paths(data)}, data)
+    return Command(NAME, args, {**_environment(s), **_paths(data), **_bundled(found)}, data)
 
 
 def _environment(s: Settings) -> dict[str, str]:
@@ -90,6 +93,7 @@ def _environment(s: Settings) -> dict[str, str]:
         "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
         "GF_NEWS_NEWS_FEED_ENABLED": "false",
         "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+        "GF_PLUGINS_PREINSTALL_AUTO_UPDATE": "false",
         "GF_SECURITY_DISABLE_GRAVATAR": "true",
         "GF_SNAPSHOTS_EXTERNAL_ENABLED": "false",
         "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
@@ -108,6 +112,13 @@ def _paths(data: Path) -> dict[str, str]:
         "GF_PATHS_PLUGINS": str(data / "plugins"),
         "GF_PATHS_PROVISIONING": str(FOLDER / "provisioning"),
     }
+
+
+def _bundled(found: Grafana) -> dict[str, str]:
+    """Return where the plugins that came with a packaged Grafana are, if not in its home."""
+    if (found.home / "data" / "plugins-bundled").is_dir() or not PACKAGED_PLUGINS.is_dir():
+        return {}
+    return {"GF_PATHS_BUNDLED_PLUGINS": str(PACKAGED_PLUGINS)}
 
 
 def url(s: Settings) -> str:

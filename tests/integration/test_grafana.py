@@ -17,7 +17,9 @@ import httpx
 import pytest
 
 from lab.errors import ConfigError
+from lab.settings import build
 from lab.stack import grafana
+from lab.stack.home import Home
 
 from .conftest import Lab
 
@@ -113,6 +115,24 @@ def test_grafana_is_found_on_the_path(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}/usr/bin")
     found = grafana.find()
     assert found == grafana.Grafana(folder / "bin" / "grafana-server", folder)
+
+
+@pytest.mark.parametrize("kept_in", ["home", "package"])
+def test_grafana_of_a_package_finds_the_plugins_that_came_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_in: str
+) -> None:
+    """Without them, Grafana 13.2 has no Prometheus data source."""
+    folder = install(tmp_path / "grafana", STAND_IN)
+    packaged = tmp_path / "plugins-bundled"
+    packaged.mkdir()
+    monkeypatch.setattr(grafana, "PACKAGED_PLUGINS", packaged)
+    if kept_in == "home":
+        (folder / "data" / "plugins-bundled").mkdir(parents=True)
+    found = grafana.Grafana(folder / "bin" / "grafana", folder)
+    command = grafana.command(found, Home(tmp_path / "lab"), build({}))
+    expected = str(packaged) if kept_in == "package" else None
+    assert command.env.get("GF_PATHS_BUNDLED_PLUGINS") == expected
+    assert command.env["GF_PLUGINS_PREINSTALL_AUTO_UPDATE"] == "false"
 
 
 def test_host_without_grafana_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
