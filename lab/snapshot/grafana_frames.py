@@ -22,7 +22,8 @@ def frames(panel: Mapping[str, Any], data: PanelData, over: Span) -> list[Frame]
     """Return a panel's data as Grafana's data frames."""
     time = _time(over, instant=data.instant)
     if panel["type"] == "heatmap":
-        return [_buckets(panel, data.series, time)]
+        # A histogram without buckets is no data, and none that Grafana could draw.
+        return [_buckets(panel, data.series, time)] if data.series else []
     series = [_of_series(panel, s, time, instant=data.instant) for s in data.series]
     return [*series, *(_of_table(panel, t) for t in data.tables)]
 
@@ -126,8 +127,8 @@ def _buckets(panel: Mapping[str, Any], series: Sequence[Series], time: Mapping[s
         fields_of.append({"name": name, "type": "number", "values": values, "labels": {"le": name},
                           "config": config})  # fmt: skip
         below = one.values
-    ref = ordered[0].ref_id if ordered else "A"
-    return {"refId": ref, "meta": {"type": "heatmap-rows"}, "fields": [time, *fields_of]}
+    kind = {"type": "heatmap-rows"}
+    return {"refId": ordered[0].ref_id, "meta": kind, "fields": [time, *fields_of]}
 
 
 def _of_table(panel: Mapping[str, Any], table: Table) -> Frame:

@@ -192,6 +192,11 @@ def test_heat_map_has_a_field_per_bucket_without_those_below():
     ]  # fmt: skip
 
 
+def test_heat_map_of_nothing_is_no_frame():
+    """A frame of times alone is a histogram whose first bucket Grafana fails to find."""
+    assert frames({"type": "heatmap"}, PanelData(), OVER) == []
+
+
 # --- links ---------------------------------------------------------------------------------------
 
 LINKED = {
