@@ -103,7 +103,7 @@ def _of_cell(
     """Return what a panel shows of one cell.
 
     A panel over the whole range compares cells: of it, the cell's own rows are shown where it has
-    such, and all of it where its rows are of no single cell.
+    such, and else what it showed of the cell's own window.
     """
     if not whole.instant:
         cut = (s.cut(*between) for s in whole.series)
@@ -114,8 +114,6 @@ def _of_cell(
             rows = [t.where("cell_id", cell_id) for t in found.tables] if found else []
             if found and any(t.rows for t in rows):
                 return replace(found, tables=tuple(rows))
-        if not any(t.column("cell_id") for t in whole.tables):
-            return whole
     return own or PanelData(instant=True)
 
 

@@ -109,7 +109,7 @@ def _panel(panel: Panel, number: int, place: model.GridPos) -> model.Panel:
 
 def _more(uid: str) -> model.DashboardLink:
     return model.DashboardLink(
-        title=f"More: {uid}",
+        title=f"More: {uid.removeprefix('poolscope-')}",
         type_val=model.DashboardLinkType.LINK,
         url=f"/d/{uid}?{CONTEXT}",
     )

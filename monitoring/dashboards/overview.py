@@ -286,6 +286,6 @@ OVERVIEW = Dashboard(
     "poolscope-overview",
     "Poolscope: overview",
     "What runs now, how fast it is for users, and which resource is short. Read it from top to"
-    " bottom; every panel leads to the page with more of it.",
+    " bottom.",
     (NOW, TRAFFIC, CAUSES),
 )

@@ -247,7 +247,9 @@ OVER_RANGE = INSTANT | {
     "id": 3,
     "targets": [{"refId": "A", "expr": "max_over_time(x[$__range])", "instant": True}],
 }
-BOARD = Dashboard({"uid": "poolscope-x", "title": "X", "panels": [PANEL, INSTANT, OVER_RANGE]})
+STATEMENTS = OVER_RANGE | {"id": 4, "title": "of no single cell"}
+PANELS = [PANEL, INSTANT, OVER_RANGE, STATEMENTS]
+BOARD = Dashboard({"uid": "poolscope-x", "title": "X", "panels": PANELS})
 
 
 def cells_table(*cells):
@@ -264,6 +266,7 @@ def archive_of(points=20):
         1: PanelData((series("a", range(points)), series("b", [None] * points))),
         2: PanelData(tables=(row,), instant=True),
         3: PanelData(tables=(cells_table("b", "c"),), instant=True),
+        4: PanelData(tables=(row,), instant=True),
     }
     shown = {
         "Windows": (
@@ -273,7 +276,8 @@ def archive_of(points=20):
         ),
         "Rejected": (Mark(1012.0, "c"), Mark(1030.0, "d")),
     }
-    cells = {"c": {BOARD.uid: DashboardData({2: PanelData(tables=(own,), instant=True)})}}
+    instants = {n: PanelData(tables=(own,), instant=True) for n in (2, 4)}
+    cells = {"c": {BOARD.uid: DashboardData(instants)}}
     return Archive(over, (BOARD,), {BOARD.uid: DashboardData(data, shown)}, cells)
 
 
@@ -304,6 +308,7 @@ def test_archive_of_a_cell_is_its_warm_up_and_window():
     assert shown.panels[1].series[0].values == tuple(range(3, 11))
     assert rows(shown.panels[2].tables[0]) == [(7.0,)]
     assert rows(shown.panels[3].tables[0]) == [("c", 1.0)]
+    assert rows(shown.panels[4].tables[0]) == [(7.0,)], "not those of the whole run"
     assert shown.marks["Rejected"] == (Mark(1012.0, "c"),)
 
 
@@ -364,11 +369,11 @@ def test_snapshot_writes_a_page_and_grafanas_models(tmp_path, console):
 
 
 def test_page_becomes_coarser_where_there_is_too_much(monkeypatch):
-    monkeypatch.setattr("lab.snapshot.html.MOST_BYTES", 900)
+    monkeypatch.setattr("lab.snapshot.html.MOST_BYTES", 1100)
     whole = archive_of(points=400)
     found, step = fitting(whole, [BOARD.uid])
     assert step > whole.over.step
-    assert len(json.dumps(found)) < 1100
+    assert len(json.dumps(found)) < 1300
 
 
 def test_coarser_values_are_means_of_what_is_there():
