@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 
 from lab.ladder import records, summary
-from lab.ladder.summary import Ladder
+from lab.ladder.summary import Ladder, Line
 from lab.report import wording
 from lab.report.markdown import cell, spread, table
 
@@ -62,9 +62,19 @@ def _text(value: float | None, text: Callable[[float], str] = wording.number) ->
     return wording.MISSING if value is None else text(value)
 
 
+def figure(line: Line, name: str, text: Callable[[float], str] = wording.number) -> str:
+    """Return a mean as text, marked where only rejected measurements have it."""
+    found = _text(line.reading(name), text)
+    return found if line.accepted or found == wording.MISSING else wording.doubted(found)
+
+
 def times(ratio: float) -> str:
     """Return a ratio as 3.5x or 1,200x."""
     return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.1f}x" if ratio >= 10 else f"{ratio:.2f}x"
+
+
+def _megabytes(size: float) -> str:
+    return wording.number(size / 2**20)
 
 
 def _headlines(view: Ladder) -> str:
@@ -79,10 +89,10 @@ def _ladder(view: Ladder) -> str:
         limit = verdict.limit if verdict else ""
         rows.append([
             f"`{line.name}`", line.any.method,
-            spread(line.estimate) if line.accepted else wording.MISSING,
+            spread(line.estimate) if line.accepted else figure(line, "rows_per_s"),
             _text(view.ratio(line, summary.FIRST), times),
             _text(view.ratio(line, records.COPY_CEILING), wording.percent),
-            _text(line.mean("latency_mean_ms")), _text(line.mean("latency_p95_ms")),
+            figure(line, "latency_mean_ms"), figure(line, "latency_p95_ms"),
             line.any.durability, limit, line.status,
         ])  # fmt: skip
     headings = ["rung", "method", "rows/s", "x rung 1", "of \\copy", "mean ms", "P95 ms",
@@ -107,9 +117,9 @@ def _verdicts(view: Ladder) -> str:
 
 def _costs(view: Ladder) -> str:
     rows = [
-        [f"`{line.name}`", *(_text(line.mean(name), text) for _, name, text in COSTS)]
+        [f"`{line.name}`", *(figure(line, name, text) for _, name, text in COSTS)]
         for line in view.rungs
-        if line.accepted
+        if line.measured
     ]
     return table(["rung", *(heading for heading, _, _ in COSTS)], rows, words=1)
 
@@ -134,13 +144,11 @@ def _promises(view: Ladder) -> str:
 def _generator(view: Ladder) -> str:
     rows = []
     for line in view.rungs:
-        memory = line.mean("generator_memory_bytes")
-        making, row = line.mean("making_us_per_row"), line.mean("row_us")
         rows.append([
             f"`{line.name}`", line.any.client, line.any.batch,
             f"{line.any.processes} x {line.any.pool}", line.any.lanes,
-            _text(None if memory is None else memory / 2**20),
-            _text(line.mean("open_s")), _text(making), _text(row),
+            figure(line, "generator_memory_bytes", _megabytes), figure(line, "open_s"),
+            figure(line, "making_us_per_row"), figure(line, "row_us"),
         ])  # fmt: skip
     headings = ["rung", "client", "rows per write", "processes x connections", "writes at once",
                 "memory MB", "opening s", "keys us/row", "write us/row"]  # fmt: skip

@@ -68,24 +68,27 @@ def show(run: Run, console: Console) -> None:
     for name, ratio in shown.headlines():
         if ratio is not None:
             console.print(f"{name}: {wording.number(ratio)}", highlight=False)
+    if any(line.measured and not line.accepted for line in shown.lines):
+        console.print(wording.DOUBT, style="dim", highlight=False, soft_wrap=True)
     for line in shown.lines:
         for why in line.reasons:
             console.print(f"rejected {line.name}: {why}", highlight=False, soft_wrap=True)
 
 
 def _cells(shown: Ladder, line: Line) -> list[str]:
-    def figure(value: float | None, text=wording.number) -> str:
-        return wording.MISSING if value is None else text(value)
+    def ratio(to: str, text=wording.number) -> str:
+        found = shown.ratio(line, to)
+        return wording.MISSING if found is None else text(found)
 
     verdict = line.verdict
     return [
         line.name,
-        figure(line.rows_per_s),
-        figure(shown.ratio(line, summary.FIRST)),
-        figure(shown.ratio(line, records.COPY_CEILING), wording.percent),
-        figure(line.mean("latency_p95_ms")),
-        figure(line.mean("generator_cpu"), wording.percent),
-        figure(line.mean("db_cpu"), wording.percent),
+        markdown.figure(line, "rows_per_s"),
+        ratio(summary.FIRST),
+        ratio(records.COPY_CEILING, wording.percent),
+        markdown.figure(line, "latency_p95_ms"),
+        markdown.figure(line, "generator_cpu", wording.percent),
+        markdown.figure(line, "db_cpu", wording.percent),
         verdict.limit if verdict else "",
         line.any.durability,
         line.status,

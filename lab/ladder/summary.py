@@ -80,6 +80,19 @@ class Line:
         values = [v for m in self.accepted if (v := getattr(m, name)) is not None]
         return fmean(values) if values else None
 
+    def reading(self, name: str) -> float | None:
+        """Return what is shown, not reckoned with: of rejected ones where none was accepted."""
+        if self.accepted:
+            return self.mean(name)
+        found = (r.measured for r in self.records if r.measured is not None)
+        values = [v for m in found if (v := getattr(m, name)) is not None]
+        return fmean(values) if values else None
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is any figure to show, be it of rejected measurements."""
+        return any(r.measured is not None for r in self.records)
+
     @cached_property
     def estimate(self) -> Estimate | None:
         """Rows per second with their interval."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from lab import page
 from lab.ladder import records, summary
-from lab.ladder.markdown import COSTS, times
+from lab.ladder.markdown import COSTS, figure, times
 from lab.ladder.records import RungRecord
 from lab.ladder.summary import Ladder, Line
 from lab.report import wording
-from lab.report.web_tables import Cell, Table, pairs
+from lab.report.web_tables import DOUBTED, Cell, Table, pairs
 
 HERE = Path(__file__).parent
 NAMES = {"ladder.png": "Rows per second of every rung, and its ratio to the first",
@@ -62,6 +62,14 @@ def _figure(value: float | None, text: Callable[[float], str] = wording.number) 
     return Cell(wording.MISSING) if value is None else Cell(text(value), value)
 
 
+def _shown(line: Line, name: str, text: Callable[[float], str] = wording.number) -> Cell:
+    """Return a line's figure; one of rejected measurements has no value to be sorted by."""
+    words = figure(line, name, text)
+    if words.endswith(wording.DOUBTED):
+        return Cell(words, kind=DOUBTED)
+    return _figure(line.mean(name), text)
+
+
 def _ladder(view: Ladder) -> Table:
     headings = ("rung", "method", "rows/s", "x rung 1", "of \\copy", "mean ms", "P95 ms",
                 "durability", "limited by", "status")  # fmt: skip
@@ -69,14 +77,14 @@ def _ladder(view: Ladder) -> Table:
         [
             Cell(line.name),
             Cell(line.any.method),
-            _figure(line.rows_per_s),
+            _shown(line, "rows_per_s"),
             _figure(view.ratio(line, summary.FIRST), times),
             _figure(view.ratio(line, records.COPY_CEILING), wording.percent),
-            _figure(line.mean("latency_mean_ms")),
-            _figure(line.mean("latency_p95_ms")),
+            _shown(line, "latency_mean_ms"),
+            _shown(line, "latency_p95_ms"),
             Cell(line.any.durability, kind="" if line.durable else "bad"),
             Cell(line.verdict.limit if line.verdict else ""),
-            Cell(line.status),
+            Cell(line.status, kind="" if line.accepted else "bad"),
         ]
         for line in view.lines
     ]
@@ -85,9 +93,9 @@ def _ladder(view: Ladder) -> Table:
 
 def _costs(view: Ladder) -> Table:
     rows = [
-        [Cell(line.name), *(_figure(line.mean(name), text) for _, name, text in COSTS)]
+        [Cell(line.name), *(_shown(line, name, text) for _, name, text in COSTS)]
         for line in view.rungs
-        if line.accepted
+        if line.measured
     ]
     return Table("What each rung costs", ("rung", *(heading for heading, _, _ in COSTS)), rows, 1)
 

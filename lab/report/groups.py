@@ -53,6 +53,15 @@ class Group:
         """Return what the rejected cells read, to be shown as such; None where nothing."""
         return _mean(values_of(self.rejected, name))
 
+    def reading(self, name: str) -> float | None:
+        """Return what is shown, not reckoned with: of rejected cells where none was accepted."""
+        return self.mean(name) if self.accepted else self.rejected_mean(name)
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is any figure to show, be it of rejected cells."""
+        return any(r.measurement is not None for r in (*self.accepted, *self.rejected))
+
 
 @dataclass(frozen=True)
 class Change:

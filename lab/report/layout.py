@@ -55,7 +55,7 @@ class Metric:
 
     def value(self, group: Group) -> float | None:
         """Return the length of the group's bar; that of a rejected one is what it read."""
-        return group.mean(self.name) if group.accepted else group.rejected_mean(self.name)
+        return group.reading(self.name)
 
     def end(self, group: Group) -> float | None:
         """Return where the bar or its whisker ends."""

@@ -130,11 +130,17 @@ def spread(estimate: Estimate | None, text: Callable[[float], str] = wording.num
     return f"{text(estimate.value)} ({text(estimate.low)} to {text(estimate.high)})"
 
 
+def _interval(group: Group, name: str) -> str:
+    """Return a mean with its interval; what rejected cells read, marked, where there is none."""
+    found = group.estimate(name)
+    return wording.figure(group, name) if found is None else spread(found)
+
+
 def _grid(
     view: View, columns: Sequence[tuple[str, Callable[[Group], object]]], *, status: bool = False
 ) -> str:
-    """Return a table with one line per combination that has an accepted cell, or per any."""
-    groups = [group for group in view.groups if group.accepted or status]
+    """Return a table with one line per combination that has any figure, or per any."""
+    groups = [group for group in view.groups if group.measured or status]
     headings = [*_headings(view), *(name for name, _ in columns)]
     rows = [[*_identity(view, g), *(value(g) for _, value in columns)] for g in groups]
     return table(headings, rows, words=len(_headings(view)), last=status)
@@ -148,9 +154,9 @@ def _results(view: View) -> str:
     percent = wording.percent
     columns = [
         ("n", lambda g: len(g.accepted)),
-        ("RPS", lambda g: spread(g.estimate("rps"))),
+        ("RPS", lambda g: _interval(g, "rps")),
         _column("P50 ms", "p50_ms"),
-        ("P95 ms", lambda g: spread(g.estimate("p95_ms"))),
+        ("P95 ms", lambda g: _interval(g, "p95_ms")),
         _column("P99 ms", "p99_ms"),
         _column("errors", "error_rate", percent),
         _column("new conn./request", "new_connections_per_request", wording.per_request),
@@ -178,12 +184,13 @@ def _latency(view: View) -> str:
 
 def _rest(group: Group) -> str:
     """Return the service's time beside pool wait, connecting and statement."""
-    parts = [group.mean(n) for n in ("pool_wait_ms", "connect_ms", "statement_ms")]
-    whole = group.mean("server_mean_ms")
+    parts = [group.reading(n) for n in ("pool_wait_ms", "connect_ms", "statement_ms")]
+    whole = group.reading("server_mean_ms")
     known = [part for part in parts if part is not None]
     if whole is None or len(known) < len(parts):
         return wording.MISSING
-    return wording.number(whole - sum(known))
+    rest = wording.number(whole - sum(known))
+    return rest if group.accepted else wording.doubted(rest)
 
 
 def _processors(view: View) -> str:

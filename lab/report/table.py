@@ -77,6 +77,8 @@ def notes(view: View) -> list[Text]:
     if view.not_measured:
         count = f"{len(view.not_measured)} of {len(view.manifest.cells)} cells not measured"
         lines.append(Text(f"{count}; make bench RESUME={view.manifest.run_id}", style="yellow"))
+    if any(group.measured and not group.accepted for group in view.groups):
+        lines.append(Text(wording.DOUBT, style="dim"))
     low, high = view.repetitions
     if high > 1:
         lines.append(Text(f"means of {low if low == high else f'{low} to {high}'} repetitions"))
@@ -129,7 +131,7 @@ def _with_interval(group: Group) -> str:
     """Return the throughput with half the width of its interval."""
     estimate = group.estimate("rps")
     if estimate is None:
-        return wording.MISSING
+        return wording.figure(group, "rps")
     if estimate.low is None or estimate.high is None:
         return wording.number(estimate.value)
     half = (estimate.high - estimate.low) / 2

@@ -126,12 +126,14 @@ def _bars(view: View, metric: Metric, rows: Sequence[Row]) -> Panel | None:
     for route in routes:
         groups = [row.groups.get(route) for row in rows]
         estimates = [g.estimate(metric.field) if g else None for g in groups]
-        if all(e is None for e in estimates):
+        values = [g.reading(metric.field) if g else None for g in groups]
+        if all(v is None for v in values):
             continue
         color = {"mode": "fixed", "fixedColor": ROUTE_COLORS.get(route, "slate")}
         columns.append({
             "name": wording.ROUTE_NAMES.get(route, str(route)), "kind": "number",
-            "values": [None if e is None else e.value for e in estimates],
+            "values": values,
+            "rejected": [g is not None and not g.accepted for g in groups],
             "low": [None if e is None else e.low for e in estimates],
             "high": [None if e is None else e.high for e in estimates],
             "config": {"color": color},

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from lab.report import wording
 from lab.report.groups import Group, View
 from lab.stats import Estimate
+
+#: Letters from which on a column of words may break its lines, and columns from which on a table
+#: is too wide for a phone, where a line that breaks out of sight would only stretch its row.
+LONG_TEXT, WIDE_TABLE = 24, 7
+#: The class of a figure that was read in rejected cells.
+DOUBTED = "doubted"
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,30 @@ class Table:
     def is_text(self, place: int) -> bool:
         """Return whether a column holds words rather than numbers."""
         return place < self.words or place in self.texts
+
+    @property
+    def wide(self) -> bool:
+        """Whether a phone shows a part of the columns only."""
+        return len(self.headings) >= WIDE_TABLE
+
+    @cached_property
+    def long(self) -> frozenset[int]:
+        """The columns of words that are long enough to be broken."""
+        return frozenset(
+            place
+            for place in range(len(self.headings))
+            if self.is_text(place) and any(len(row[place].text) > LONG_TEXT for row in self.rows)
+        )
+
+    @property
+    def status(self) -> int | None:
+        """The column that says whether a row is trusted; a narrow screen has it in the first."""
+        return list(self.headings).index("status") if "status" in self.headings else None
+
+    @property
+    def note(self) -> str:
+        """What has to be said of the figures below the table."""
+        return wording.DOUBT if any(c.kind == DOUBTED for row in self.rows for c in row) else ""
 
 
 #: Heading, field of a measurement, how it is written.
@@ -76,7 +107,7 @@ def matrix(view: View) -> Table:
         [
             *identity(view, group),
             *[Cell(str(len(group.accepted)), len(group.accepted))] * repeated,
-            _estimate(group.estimate("rps")),
+            _spread(group, "rps"),
             *(_measured(group, name, text) for _, name, text in MEASURED),
             Cell(_verdict(group) or "–", _verdict(group), "verdict" if _verdict(group) else ""),
             Cell(group.status, kind="" if group.status == "accepted" else "bad"),
@@ -96,8 +127,8 @@ def changes(view: View) -> Table:
         rps = change.ratios["rps"]
         rows.append([
             *identity(view, change.direct, route=False),
-            _measured(change.direct, "rps", wording.number),
-            _measured(change.pgbouncer, "rps", wording.number),
+            _measured(change.direct, "rps"),
+            _measured(change.pgbouncer, "rps"),
             _estimate(rps, _times),
             _estimate(change.ratios["p95_ms"], _times),
             Cell(str(rps.n if rps else 0), rps.n if rps else 0),
@@ -159,16 +190,26 @@ def _grid(view: View, caption: str, names: dict[str, str], text: Callable[[float
     rows = [
         [*identity(view, group), *(_measured(group, name, text) for name in names.values())]
         for group in view.groups
-        if group.accepted
+        if group.measured
     ]
     return Table(caption, [*first, *names], rows, 2, _words(view))
 
 
-def _measured(group: Group, name: str, text: Callable[[float], str]) -> Cell:
+def _measured(group: Group, name: str, text: Callable[[float], str] = wording.number) -> Cell:
+    words = wording.figure(group, name, text)
+    if words.endswith(wording.DOUBTED):
+        # Without a value: it is sorted among nothing that can be trusted.
+        return Cell(words, kind=DOUBTED)
     value = group.mean(name)
     full = name in ("db_cpu", "app_cpu", "pgbouncer_cpu") and (value or 0) >= NEARLY_ALL
     failing = name == "error_rate" and (value or 0) > 0
-    return Cell(wording.figure(group, name, text), value, "full" if full else "bad" * failing)
+    return Cell(words, value, "full" if full else "bad" * failing)
+
+
+def _spread(group: Group, name: str) -> Cell:
+    """Return a mean with its interval."""
+    found = group.estimate(name)
+    return _measured(group, name) if found is None else _estimate(found)
 
 
 def _verdict(group: Group) -> str:

@@ -12,6 +12,9 @@ from lab.results import Manifest
 MISSING = "n/a"
 #: PgBouncer's figures on the direct route: there is nothing to measure.
 NOT_IN_PATH = "–"
+#: Stands behind a figure of rejected cells, which is shown where no cell was accepted.
+DOUBTED = "†"
+DOUBT = f"{DOUBTED}: rejected; a figure not to be trusted, and part of no mean, ratio or order."
 FRAMEWORK_NAMES = {"fastapi": "FastAPI", "django": "Django", "flask": "Flask"}
 ROUTE_NAMES = {"direct": "direct", "pgbouncer": "through PgBouncer"}
 #: Words that say nothing without the server they belong to, as in DB_CPUS and PGBOUNCER_CPUS.
@@ -112,11 +115,21 @@ def limits(manifest: Manifest) -> str:
 
 
 def figure(group: Group, name: str, text: Callable[[float], str] = number) -> str:
-    """Return a mean as text; PgBouncer's is not in the path of the direct route."""
+    """Return a mean as text, marked where only rejected cells have it.
+
+    PgBouncer's is not in the path of the direct route.
+    """
     if name.startswith("pgbouncer") and group.axes["ROUTE"] == "direct":
         return NOT_IN_PATH
-    mean = group.mean(name)
-    return MISSING if mean is None else text(mean)
+    value = group.reading(name)
+    if value is None:
+        return MISSING
+    return text(value) if group.accepted else doubted(text(value))
+
+
+def doubted(figure: str) -> str:
+    """Return a figure that was read in rejected cells, marked as such."""
+    return figure + DOUBTED
 
 
 def constants(view: View) -> list[str]:
