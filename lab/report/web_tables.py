@@ -11,9 +11,9 @@ from lab.report import wording
 from lab.report.groups import Group, View
 from lab.stats import Estimate
 
-#: Letters from which on a column of words may break its lines, and columns from which on a table
-#: is too wide for a phone, where a line that breaks out of sight would only stretch its row.
-LONG_TEXT, WIDE_TABLE = 24, 7
+#: Letters from which on a column of words needs some width, and columns from which on a table is
+#: too wide for a phone, where a line that breaks out of sight would only stretch its row.
+LONG_TEXT, WIDE_TABLE = 24, 6
 #: The class of a figure that was read in rejected cells.
 DOUBTED = "doubted"
 
@@ -48,7 +48,7 @@ class Table:
 
     @cached_property
     def long(self) -> frozenset[int]:
-        """The columns of words that are long enough to be broken."""
+        """The columns of words that would be unreadable if they were broken after each."""
         return frozenset(
             place
             for place in range(len(self.headings))

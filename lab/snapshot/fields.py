@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 #: What of a field's configuration the page's charts read.
-SHOWN = ("unit", "decimals", "min", "max", "thresholds", "color", "mappings", "noValue")
+SHOWN = ("unit", "decimals", "min", "max", "thresholds", "color", "mappings", "noValue", "links")
 
 
 def defaults(panel: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,6 +44,9 @@ def shown(settings: Mapping[str, Any]) -> dict[str, Any]:
         "width": custom.get("lineWidth"),
         "draw": custom.get("drawStyle"),
         "stack": (custom.get("stacking") or {}).get("mode"),
+        "softMin": custom.get("axisSoftMin"),
+        "softMax": custom.get("axisSoftMax"),
+        "hidden": custom.get("hidden"),
         "limits": (custom.get("thresholdsStyle") or {}).get("mode"),
     }
     if kept := {n: v for n, v in kept.items() if v is not None}:

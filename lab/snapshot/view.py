@@ -84,7 +84,10 @@ def _panel(panel: Mapping[str, Any], data: PanelData) -> dict[str, Any]:
 def _options(panel: Mapping[str, Any]) -> dict[str, Any]:
     options = panel.get("options") or {}
     reduced = options.get("reduceOptions") or {}
-    kept = {n: options[n] for n in ("colorMode", "graphMode", "textMode") if n in options}
+    names = ("colorMode", "graphMode", "textMode", "sortBy")
+    kept = {n: options[n] for n in names if options.get(n)}
+    if (options.get("legend") or {}).get("showLegend") is False:
+        kept["legend"] = False
     return kept | {"calc": (reduced.get("calcs") or ["lastNotNull"])[0]}
 
 

@@ -68,7 +68,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Opened]]:
     pages: list[tuple[Opened, str]] = []
 
     def make(url: str, *, phone: bool = False, dark: bool = False, hash_: str = "") -> Opened:
-        size = {"width": 390, "height": 844} if phone else {"width": 1400, "height": 900}
+        size = {"width": 390, "height": 844} if phone else {"width": 1366, "height": 768}
         context = browser.new_context(
             viewport=size, color_scheme="dark" if dark else "light", has_touch=phone
         )

@@ -35,6 +35,8 @@ def panel_data(panel: dict[str, Any]) -> PanelData:
             Column("direct", "number", (12.0, 400.0, None)),
             Column("pgbouncer", "number", (11.0, 380.5, 72.0)),
         )
+        if panel["type"] == "table":
+            columns += (Column("status", "string", ("accepted", "rejected", "accepted")),)
         return PanelData(tables=(Table("A", columns),), instant=True)
     count = 1 if panel["type"] == "stat" else 3
     return PanelData(tuple(Series("A", NAMES[n], {"job": NAMES[n]}, wave(n)) for n in range(count)))
@@ -44,6 +46,8 @@ def made_up(folder: Path) -> Run:
     """Write records, samples and the archive of a run; return it."""
     made, records = run_of({"FRAMEWORK": THREE, "ROUTE": TWO, "USERS": [10, 50, 100]})
     long = f"locust ended in mid-load; the end of its log:\n{'^' * 400}\nOSError: </script><b>"
+    verdict = "several: database CPU, service CPU, the load generator"
+    records[0] = records[0].model_copy(update={"verdict": verdict})
     records[-1] = records[-1].model_copy(update={"status": "rejected", "reject_reasons": [long]})
     run = Run(folder / made.run_id)
     for record in records:

@@ -10,6 +10,9 @@ import re
 from lab import page
 from lab.report import groups, web
 from lab.results import Run
+from lab.snapshot import view
+from lab.snapshot.dashboards import Dashboard
+from lab.snapshot.frames import DashboardData, Span
 from tests.unit.report_records import THREE, TWO, measurement, record, run_of
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028&"
@@ -97,3 +100,32 @@ def test_report_shows_verdicts_and_reasons(tmp_path):
 def test_report_of_a_run_without_cells_is_a_page(tmp_path):
     made, _ = run_of({"FRAMEWORK": ["flask"]})
     assert "Do it again" in report_of(tmp_path, made, [])
+
+
+def shown(**panel):
+    """Return what of a panel reaches the page."""
+    whole = {"id": 1, "type": "table", "title": "T", "gridPos": {"x": 0, "y": 0, "w": 6, "h": 4}}
+    board = Dashboard({"uid": "x", "title": "X", "panels": [whole | panel]})
+    (found,) = view.dashboard(board, DashboardData({}), Span(0, 2, 2))["panels"]
+    return found
+
+
+def test_page_gets_what_its_charts_honour_and_no_more():
+    custom = {"axisSoftMax": 1, "axisSoftMin": 0, "hidden": True, "width": 300, "lineWidth": 0}
+    links = [{"title": "runbook", "url": "${__data.fields.runbook}"}]
+    defaults = {"noValue": "none firing", "links": links, "custom": custom, "filterable": True}
+    found = shown(fieldConfig={"defaults": defaults, "overrides": []})
+    assert found["config"] == {
+        "noValue": "none firing",
+        "links": links,
+        "custom": {"softMax": 1, "softMin": 0, "hidden": True, "width": 0},
+    }
+
+
+def test_page_gets_the_order_and_whether_there_is_a_legend():
+    order = [{"displayName": "RPS", "desc": True}]
+    assert shown(options={"sortBy": order, "footer": {}})["options"] == {
+        "sortBy": order, "calc": "lastNotNull"
+    }  # fmt: skip
+    assert shown(options={"legend": {"showLegend": False}})["options"]["legend"] is False
+    assert "legend" not in shown(options={"legend": {"showLegend": True}})["options"]

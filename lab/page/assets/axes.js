@@ -4,41 +4,59 @@
 
   // --- what stands behind the lines -------------------------------------------------------------
 
-  // A window opens at one mark and closes at the next of its kind with the same text.
-  function windows(marks) {
+  const ended = (mark, n) => typeof (mark.end || [])[n] === "number";
+
+  // Stretches of time: marks with an end. Where there are none, a window opens at one mark and
+  // closes at the next of its kind with the same text.
+  function regions(marks) {
+    const found = marks.flatMap((m) => m.at.map((at, n) => ended(m, n)
+      && { from: at, to: m.end[n], text: m.text[n] || m.name, color: m.color }).filter(Boolean));
+    if (found.length) return found;
     const named = (part) => marks.filter((m) => m.name.toLowerCase().includes(part));
     const ends = named("window end").flatMap((m) => m.at.map((at, n) => ({ at, text: m.text[n] })));
     return named("window start").flatMap((m) => m.at.map((at, n) => {
       const end = ends.find((e) => e.text === m.text[n] && e.at > at);
-      return end && { from: at, to: end.at, text: m.text[n] };
+      return end && { from: at, to: end.at, text: m.text[n], color: m.color, paired: true };
     })).filter(Boolean);
   }
 
-  function drawBehind(u, marks) {
+  function clipped(u, draw) {
     const { ctx, bbox } = u;
-    const ratio = devicePixelRatio;
     ctx.save();
     ctx.beginPath();
     ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
     ctx.clip();
-    const place = (at) => u.valToPos(at, "x", true);
-    for (const w of windows(marks)) {
-      const [from, to] = [place(w.from), place(w.to)];
-      if (to < bbox.left || from > bbox.left + bbox.width) continue;
-      ctx.fillStyle = variable("window");
-      ctx.fillRect(from, bbox.top, to - from, bbox.height);
+    draw(ctx, bbox, devicePixelRatio, (at) => u.valToPos(at, "x", true));
+    ctx.restore();
+  }
+
+  function drawRegions(u, marks) {
+    clipped(u, (ctx, bbox, ratio, place) => {
       ctx.font = `${10 * ratio}px ${variable("sans")}`;
-      ctx.fillStyle = variable("faint");
-      const name = w.text.replace(/-r\d+$/, "").replace(/-/g, " ");
-      if (ctx.measureText(name).width < to - from - 8 * ratio) {
-        ctx.fillText(name, from + 4 * ratio, bbox.top + 12 * ratio);
+      for (const region of regions(marks)) {
+        const [from, to] = [place(region.from), place(region.to)];
+        if (to < bbox.left || from > bbox.left + bbox.width) continue;
+        ctx.fillStyle = faded(color(region.color), 0.08);
+        ctx.fillRect(from, bbox.top, to - from, bbox.height);
+        // Regions that follow one another at once are told apart by where they begin.
+        ctx.fillStyle = faded(color(region.color), 0.3);
+        if (!region.paired) ctx.fillRect(Math.round(from), bbox.top, ratio, bbox.height);
+        const name = region.text.replace(/-r\d+$/, "").replace(/-/g, " ");
+        const left = Math.max(from, bbox.left) + 4 * ratio;
+        ctx.fillStyle = variable("faint");
+        if (ctx.measureText(name).width < Math.min(to, bbox.left + bbox.width) - left - 4 * ratio) {
+          ctx.fillText(name, left, bbox.top + 12 * ratio);
+        }
       }
-    }
-    for (const mark of marks) {
+    });
+  }
+
+  function drawMarks(u, marks) {
+    clipped(u, (ctx, bbox, ratio, place) => marks.forEach((mark) => {
       ctx.strokeStyle = faded(color(mark.color), 0.42);
       ctx.fillStyle = color(mark.color);
       ctx.lineWidth = ratio;
-      for (const at of mark.at) {
+      for (const at of mark.at.filter((_, n) => !ended(mark, n))) {
         const x = Math.round(place(at)) + 0.5;
         if (x < bbox.left || x > bbox.left + bbox.width) continue;
         ctx.setLineDash([2 * ratio, 3 * ratio]);
@@ -53,8 +71,7 @@
         ctx.lineTo(x, bbox.top + bbox.height - 4 * ratio);
         ctx.fill();
       }
-    }
-    ctx.restore();
+    }));
   }
 
   function drawLimits(u, steps, unitScale) {
@@ -76,12 +93,13 @@
     ctx.restore();
   }
 
-  // The marks near a moment, in words.
+  // The region that a moment is in, and the marks near it, in words.
   function nearby(u, marks, left) {
-    const found = [];
+    const now = u.posToVal(left, "x");
+    const found = regions(marks).filter((r) => r.from <= now && now <= r.to).map((r) => r.text);
     for (const mark of marks) {
       mark.at.forEach((at, n) => {
-        if (Math.abs(u.valToPos(at, "x") - left) < 5) {
+        if (!ended(mark, n) && Math.abs(u.valToPos(at, "x") - left) < 5) {
           found.push(mark.text[n] ? `${mark.name}: ${mark.text[n]}` : mark.name);
         }
       });
@@ -121,22 +139,26 @@
     };
   }
 
-  // Room above the data, the panel's own bounds first, and a limit that is near.
+  // Room above the data, the panel's own bounds first, and a limit that is near. An axis reaches at
+  // least its soft bounds; within them the data need no room of their own.
   function bounds(config, limits) {
+    const { softMin, softMax } = config.custom || {};
     return (u, low, high) => {
-      if (low === null || high === null) return [config.min ?? 0, config.max ?? 1];
+      if (low === null || high === null) {
+        return [config.min ?? softMin ?? 0, config.max ?? softMax ?? 1];
+      }
       // All zero: a scale of 100% would say that something is nearly full.
-      if (low === 0 && high === 0 && config.max === undefined) {
+      if (low === 0 && high === 0 && config.max === undefined && softMax === undefined) {
         return [0, config.unit === "percentunit" ? 0.05 : 1];
       }
       const near = limits.filter((v) => v > high && high >= v * 0.6);
       const top = Math.max(high, ...near);
       const span = top - Math.min(0, low) || 1;
-      const bottom = config.min ?? (low < 0 ? low - span * 0.08 : 0);
-      return [Math.min(bottom, low < bottom ? low : bottom),
-              Math.max(config.max ?? -Infinity, top <= bottom ? bottom + 1 : top + span * 0.08)];
+      const bottom = config.min ?? (low < Math.min(0, softMin ?? 0) ? low - span * 0.08 : softMin ?? 0);
+      const above = top <= softMax ? softMax : top <= bottom ? bottom + 1 : top + span * 0.08;
+      return [Math.min(bottom, low), Math.max(config.max ?? -Infinity, above)];
     };
   }
 
-  Poolscope.axes = { drawBehind, drawLimits, nearby, timeAxis, valueAxis, bounds };
+  Poolscope.axes = { drawRegions, drawMarks, drawLimits, nearby, timeAxis, valueAxis, bounds };
 })();

@@ -68,6 +68,23 @@
     return undefined;
   };
 
+  // A chosen colour as one that text can have.
+  const WORDS = { green: "good", red: "bad", orange: "warn", yellow: "warn" };
+  Poolscope.tone = (name) => {
+    const bare = String(name).replace(/^(super-light|light|semi-dark|dark)-/, "");
+    return WORDS[bare] ? variable(WORDS[bare]) : Poolscope.color(name);
+  };
+
+  // The address that a value leads to; one that would only hold inside Grafana leads nowhere.
+  Poolscope.address = (config, value, read) => {
+    const [link] = config.links || [];
+    if (!link) return null;
+    const found = String(link.url)
+      .replace(/\$\{__data\.fields(?:\.([^}[]+)|\[["']?([^\]"']+)["']?\])\}/g, (all, a, b) => read(a ?? b) ?? "")
+      .replace(/\$\{__value\.(?:raw|text)\}/g, () => value ?? "");
+    return /^https?:\/\//i.test(found) ? found : null;
+  };
+
   Poolscope.show = (config, value) => {
     const mapped = Poolscope.mapped(config, value);
     if (mapped && mapped.text) return mapped.text;

@@ -1,7 +1,7 @@
 // A chart over time, by uPlot: lines, areas and stacks, with one crosshair for all charts.
 (() => {
   const { element, variable, palette, faded, format } = Poolscope;
-  const { drawBehind, drawLimits, nearby, timeAxis, valueAxis, bounds } = Poolscope.axes;
+  const { drawRegions, drawMarks, drawLimits, nearby, timeAxis, valueAxis, bounds } = Poolscope.axes;
   const SYNC = Poolscope.SYNC = "poolscope";
   // A click that moves a little is no selection; `zoomed` sets the scale, of all charts.
   Poolscope.DRAG = { x: true, y: false, setScale: false, dist: 8 };
@@ -17,7 +17,7 @@
         onkeydown: (event) => this.key(event),
         onblur: () => this.leave(),
       });
-      this.legend = element("ul", { class: "legend" });
+      this.legend = element("ul", { class: "legend", hidden: panel.options.legend === false });
       host.append(this.box, this.legend);
       const header = host.closest(".panel")?.querySelector(".panel-head");
       if (header) header.append(this.readout);
@@ -118,7 +118,8 @@
         axes, bands,
         series: [{}, ...this.series.map((s) => this.line(s, second))],
         hooks: {
-          drawClear: [(u) => drawBehind(u, this.context.marks || [])],
+          drawClear: [(u) => drawRegions(u, this.context.marks || []),
+                      (u) => drawMarks(u, this.context.marks || [])],
           draw: [(u) => drawLimits(u, limits, "y")],
           setCursor: [(u) => this.moved(u)],
           setSelect: [(u) => this.zoomed(u)],
@@ -134,7 +135,7 @@
       const alpha = area ? 0.72 : Math.min(0.35, (custom.fill ?? 8) / 100);
       return {
         label: s.name, scale: second && s.config.unit === second ? "y2" : "y",
-        stroke: s.color, width: area || custom.draw === "points" ? 0 : Math.max(1.4, custom.width || 1.4),
+        stroke: s.color, width: area || custom.draw === "points" || custom.width === 0 ? 0 : Math.max(1.4, custom.width || 1.4),
         fill: alpha > 0 ? faded(s.color, alpha) : undefined,
         // In a stack, a line that adds nothing would lie on top of one that does.
         show: this.stacked ? this.adds(s) : !this.hidden.has(s.name),

@@ -63,6 +63,7 @@ Poolscope.format = (() => {
         return [text, `${name}/s`, space];
       }
       case "dateTimeAsIso": case "dateTimeFromNow": return [moment(value / 1e3), "", ""];
+      case "string": return [String(value), "", ""];
       case "none": case "locale": return [digits(value, decimals), "", ""];
       case undefined: case "": case "short": return small(value, "", decimals);
     }

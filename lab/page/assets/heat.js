@@ -1,7 +1,7 @@
 // Heat maps of histograms: time to the right, buckets upwards, darker where more fell.
 (() => {
   const { element, variable, faded, format } = Poolscope;
-  const { drawBehind, timeAxis, valueAxis } = Poolscope.axes;
+  const { drawRegions, drawMarks, timeAxis, valueAxis } = Poolscope.axes;
 
   class Heat extends Poolscope.Chart {
     prepare() {
@@ -60,8 +60,8 @@
         axes: [{ ...timeAxis(), grid: { show: false } }, axis],
         series: [{}, { scale: "y", show: true, stroke: "transparent", points: { show: false } }],
         hooks: {
-          drawClear: [(u) => this.cells(u)],
-          draw: [(u) => drawBehind(u, (this.context.marks || []).filter((m) =>
+          drawClear: [(u) => drawRegions(u, this.context.marks || []), (u) => this.cells(u)],
+          draw: [(u) => drawMarks(u, (this.context.marks || []).filter((m) =>
             !/window (start|end)/i.test(m.name)))],
           setCursor: [(u) => this.moved(u)],
           setSelect: [(u) => this.zoomed(u)],

@@ -216,6 +216,19 @@
     poll();
   }
 
+  // --- paper ------------------------------------------------------------------------------------
+
+  // When this is called the page has the paper's width, or that of the screen again.
+  function paper(on) {
+    if (on) drawAll();
+    recolor();
+    for (const table of document.querySelectorAll("table")) {
+      table.style.removeProperty("--fit");
+      const share = on ? table.parentElement.clientWidth / table.offsetWidth : 1;
+      if (share > 0 && share < 1) table.style.setProperty("--fit", String(share));
+    }
+  }
+
   // --- theme ------------------------------------------------------------------------------------
 
   const root = document.documentElement;
@@ -258,5 +271,6 @@
   if (data.panels) placed();
   if (data.live) live();
   addEventListener("beforeprint", drawAll);
+  matchMedia("print").addEventListener("change", (event) => paper(event.matches));
   root.dataset.ready = "yes";
 })();

@@ -1,6 +1,6 @@
-// Panels that are not over time: one value, bars, tables; and the frame around any panel.
+// Panels that are not over time: one value, and bars; and the frame around any panel.
 (() => {
-  const { element, color, palette, faded, variable } = Poolscope;
+  const { element, color, palette } = Poolscope;
 
   // --- one value --------------------------------------------------------------------------------
 
@@ -10,6 +10,8 @@
       ...panel.tables.flatMap((table) => table.filter((c) => c.kind === "number").map((c) =>
         ({ field: c, value: c.values.find((v) => v !== null) ?? null }))),
     ];
+    // What is not there is said as large as what is.
+    if (!fields.length) fields.push({ field: { name: panel.title }, value: null });
     const many = fields.length > 1;
     const named = many || /name/.test(panel.options.textMode || "");
     host.replaceChildren(element("div", { class: `stats${many ? " many" : ""}` },
@@ -18,7 +20,7 @@
         const mapped = Poolscope.mapped(config, value);
         const step = Poolscope.threshold(config, value);
         const [digits, unit, space] = mapped && mapped.text ? [mapped.text, "", ""]
-          : Poolscope.format.parts(value, config.unit, config.decimals);
+          : value === null ? [config.noValue || "-", "", ""] : Poolscope.format.parts(value, config.unit, config.decimals);
         const said = element("p", { class: "stat-value" }, digits,
           unit ? element("span", { class: "unit" }, (space ? "\u2009" : "") + unit) : null);
         const tone = (mapped && mapped.color) || (step && step.color);
@@ -75,6 +77,8 @@
 
   // --- bars -------------------------------------------------------------------------------------
 
+  const REJECTED = "rejected: not to be trusted";
+
   // Rows of bars from a table (words name the row, each column of numbers is a bar) or from series.
   function rowsOf(panel) {
     if (!panel.tables.length) {
@@ -92,7 +96,8 @@
           || numbers.map((c) => Poolscope.nameOf(panel, c)).join(", "),
         note: (panel.options.notes || [])[n],
         bars: numbers.map((c) => ({
-          field: c, value: c.values[n], low: (c.low || [])[n], high: (c.high || [])[n] })),
+          field: c, value: c.values[n], low: (c.low || [])[n], high: (c.high || [])[n],
+          rejected: c.values[n] !== null && Boolean((c.rejected || [])[n]) })),
       }));
     });
   }
@@ -122,13 +127,18 @@
           const config = Poolscope.config(panel, b.field);
           const place = names.indexOf(Poolscope.nameOf(panel, b.field));
           const step = Poolscope.threshold(config, b.value);
-          const tone = Poolscope.fixedColor(config)
+          const mapped = Poolscope.mapped(config, b.value);
+          const tone = (mapped && mapped.color && color(mapped.color)) || Poolscope.fixedColor(config)
             || (step && single ? color(step.color) : palette(single ? 0 : place));
           const scale = most[config.unit] || 1;
           const share = (v) => `${Math.max(0, Math.min(100, (v / scale) * 100))}%`;
           const fill = element("span", { class: "bar-fill" });
           fill.style.inlineSize = b.value === null ? "0" : share(b.value);
           fill.style.background = tone;
+          if (b.rejected && b.value > 0) {
+            fill.classList.add("rejected");
+            fill.style.setProperty("--tone", tone);
+          }
           const track = element("span", { class: "bar-track", "aria-hidden": "true" }, fill);
           if (typeof b.low === "number" && b.high > b.low) {
             const whisker = element("span", { class: "whisker" });
@@ -143,15 +153,17 @@
           }
           const said = Poolscope.show(config, b.value);
           const label = single ? "" : `${Poolscope.nameOf(panel, b.field)}: `;
-          return element("span", { class: "bar" }, track, element("span", { class: "bar-value" },
-            element("span", { class: "sr-only" }, label), said));
+          return element("span", { class: "bar" }, track, element("span",
+            b.rejected ? { class: "bar-value rejected", title: REJECTED } : { class: "bar-value" },
+            element("span", { class: "sr-only" }, label), said, b.rejected ? "†" : null));
         })),
         row.note ? element("span", { class: "bar-note" }, row.note) : null)));
     host.replaceChildren(list);
     // A colour that was chosen means something, even where one alone is left.
     const chosen = panel.tables.length && rows.some((row) => row.bars.some((b) =>
       Poolscope.fixedColor(Poolscope.config(panel, b.field))));
-    if (!single || near.length || chosen) {
+    const rejected = rows.some((row) => row.bars.some((b) => b.rejected));
+    if (panel.options.legend !== false && (!single || near.length || chosen || rejected)) {
       const entries = single && !chosen ? [] : names.map((name) => {
         const field = rows.flatMap((r) => r.bars).find((b) => Poolscope.nameOf(panel, b.field) === name).field;
         const swatch = element("span", { class: "swatch" });
@@ -159,98 +171,19 @@
           || palette(names.indexOf(name));
         return element("li", {}, element("span", { class: "key" }, swatch, name));
       });
+      if (rejected) {
+        entries.push(element("li", {}, element("span", { class: "key" },
+          element("span", { class: "swatch rejected" }), `† ${REJECTED}`)));
+      }
       host.append(element("ul", { class: "legend" }, ...entries, ...near.map((m) =>
         element("li", {}, element("span", { class: "key" }, element("span", { class: "dash" }),
           `${m.name} ${Poolscope.format.text(m.value, panel.config.unit)}`)))));
     }
   }
 
-  // --- tables -----------------------------------------------------------------------------------
-
-  function tableOf(panel) {
-    if (panel.tables.length) return panel.tables[0];
-    return [{ name: "series", kind: "string", values: panel.series.map((s) => Poolscope.nameOf(panel, s)) },
-            { name: "value", kind: "number",
-              values: panel.series.map((s) => Poolscope.reduced(s, panel.options.calc)) }];
-  }
-
-  function table(host, panel) {
-    const columns = tableOf(panel).filter((c) => c.name !== "__name__");
-    const count = columns.length ? columns[0].values.length : 0;
-    const cell = (column, n) => {
-      const value = column.values[n];
-      if (column.kind === "time") return element("td", {}, value === null ? Poolscope.format.MISSING : Poolscope.format.moment(value));
-      if (column.kind !== "number") return element("td", {}, value === null || value === "" ? Poolscope.format.MISSING : String(value));
-      const config = Poolscope.config(panel, column);
-      const made = element("td", { class: "number" }, Poolscope.show(config, value));
-      const step = Poolscope.threshold(config, value);
-      if (step && step.color !== "green" && step.color !== "transparent") {
-        made.classList.add("toned");
-        made.style.setProperty("--tone", color(step.color));
-      }
-      return made;
-    };
-    const rows = Array.from({ length: count }, (_, n) =>
-      element("tr", {}, ...columns.map((column) => cell(column, n))));
-    const body = element("tbody", {}, ...rows);
-    const head = element("tr", {}, ...columns.map((column) => element("th", {
-      scope: "col", class: column.kind === "number" ? "number" : null,
-    }, Poolscope.nameOf(panel, column))));
-    const made = element("table", {}, element("caption", { class: "sr-only" }, panel.title),
-                         element("thead", {}, head), body);
-    host.replaceChildren(element("div", { class: "scroller", tabindex: "0", role: "region",
-                                          "aria-label": panel.title }, made));
-    host.sorted = sortable(made, columns.map((c) => (n) => c.values[n]), host.sorted);
-  }
-
-  // Makes the heads of a table sort it; `reads` give the value of a column in the row n. Returns the
-  // order that is on, { column, up }: a table that comes with new data takes that of the one before.
-  function sortable(made, reads, sorted = { column: null, up: true }) {
-    const body = made.tBodies[0];
-    const rows = [...body.rows];
-    const heads = [...made.tHead.rows[0].cells];
-    const names = heads.map((head) => head.textContent);
-    const sort = () => {
-      const place = names.indexOf(sorted.column);
-      if (place < 0) return;
-      const read = reads ? reads[place] : (n) => cellValue(rows[n].cells[place]);
-      const sign = sorted.up ? 1 : -1;
-      heads.forEach((head, n) => {
-        if (n !== place) head.removeAttribute("aria-sort");
-        else head.setAttribute("aria-sort", sorted.up ? "ascending" : "descending");
-      });
-      const order = rows.map((row, n) => n).sort((a, b) => compare(read(a), read(b)) * sign);
-      body.append(...order.map((n) => rows[n]));
-    };
-    heads.forEach((head, place) => {
-      const button = element("button", { type: "button", class: "sort" }, ...head.childNodes);
-      head.append(button);
-      button.addEventListener("click", () => {
-        const up = sorted.column !== names[place] || !sorted.up;
-        Object.assign(sorted, { column: names[place], up });
-        sort();
-      });
-    });
-    sort();
-    return sorted;
-  }
-
-  const cellValue = (cell) => {
-    const value = cell.dataset.value ?? cell.textContent;
-    return value === "" ? null : Number.isNaN(Number(value)) ? value : Number(value);
-  };
-
-  // What is missing comes last when ascending.
-  function compare(a, b) {
-    const none = (v) => v === null || v === undefined || v === "";
-    if (none(a) || none(b)) return none(a) ? (none(b) ? 0 : 1) : -1;
-    return typeof a === "number" && typeof b === "number" ? a - b
-      : String(a).localeCompare(String(b), "en", { numeric: true });
-  }
-
   // --- any panel --------------------------------------------------------------------------------
 
-  const DRAW = { stat, bargauge: bars, barchart: bars, table, gauge: stat };
+  const DRAW = { stat, bargauge: bars, barchart: bars, table: Poolscope.table, gauge: stat };
 
   function empty(panel) {
     const drawn = panel.series.some((s) => s.values.some((v) => v !== null))
@@ -271,7 +204,7 @@
 
   // Draws a panel into its body; a chart over time is kept and given new data.
   Poolscope.draw = (host, panel, context) => {
-    if (panel.error || empty(panel)) {
+    if (panel.error || (empty(panel) && DRAW[panel.type] !== stat)) {
       host.chart?.destroy();
       host.chart = null;
       host.replaceChildren(element("p", { class: panel.error ? "failed" : "nothing" },
@@ -312,6 +245,4 @@
     }
     return { made, body };
   };
-
-  Poolscope.sortable = sortable;
 })();
