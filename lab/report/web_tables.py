@@ -58,7 +58,8 @@ class Table:
     @property
     def status(self) -> int | None:
         """The column that says whether a row is trusted; a narrow screen has it in the first."""
-        return list(self.headings).index("status") if "status" in self.headings else None
+        place = list(self.headings).index("status") if "status" in self.headings else 0
+        return place or None
 
     @property
     def note(self) -> str:

@@ -160,6 +160,26 @@ def test_alerts_fit_a_quarter_of_a_laptop(show, w):
     assert opened.page.locator("td").all_text_contents()[1] == "ConnectionsNearlyUsed"
 
 
+def test_table_breaks_names_where_their_parts_meet_and_never_a_figure(show):
+    data = rows(name=("poolscope:requests_perSecond",), calls=(81234.5,))
+    opened = show("table", data)
+    assert opened.page.locator("td").first.inner_html() == (
+        "poolscope:<wbr>requests_<wbr>per<wbr>Second"
+    )
+    assert opened.page.locator("td.number wbr").count() == 0
+
+
+@pytest.mark.parametrize("names", [("cell", "status"), ("status", "cell")])
+def test_status_is_seen_on_a_phone_in_the_first_cell_or_as_it(show, names):
+    values = {"cell": ("a", "b"), "status": ("accepted", "rejected")}
+    opened = show("table", rows(**{name: values[name] for name in names}))
+    opened.page.set_viewport_size({"width": 390, "height": 844})
+    seen = "() => [...document.querySelectorAll('tbody tr')].map((r) => r.innerText)"
+    found = opened.page.evaluate(seen)
+    assert [text.count("accepted") + text.count("rejected") for text in found] == [1, 1]
+    assert "a" in found[0]
+
+
 # --- charts --------------------------------------------------------------------------------------
 
 SCALE = "(() => { const { min, max } = [...Poolscope.charts][0].u.scales.y; return [min, max]; })()"

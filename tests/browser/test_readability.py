@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from lab.files import write_atomic
+from lab.ladder import summary, web
 from lab.snapshot import dashboards
+from tests.browser.conftest import url_of
 from tests.browser.made import NAMES
+from tests.unit import ladder_records
 
 UIDS = [d.uid for d in dashboards.load()]
 
@@ -99,6 +103,35 @@ def test_print_cuts_no_chart_and_no_table(visit, snapshot_url, report_url, tmp_p
     # Back on the screen the charts have its width and colours again.
     opened.until(f"!({CUT})().cut.length")
     assert opened.page.evaluate("Poolscope.variable('ink')") != "#000"
+
+
+@pytest.fixture
+def ladder_url(tmp_path):
+    """The page of a ladder with a rejected rung, opened as a file."""
+    seconds = [{"t": 1.79e9 + n, "rows": 100.0 * n} for n in range(10)]
+    lost = {"status": "rejected", "reject_reasons": ["the generator was busy"]}
+    names = ("1", "2-A", "2-B", "2-C", "3-A")
+    records = [
+        ladder_records.record(name, ladder_records.measured(10.0 ** (n + 2), timeline=seconds),
+                              **(lost if name == "2-B" else {}))
+        for n, name in enumerate(names)
+    ]  # fmt: skip
+    text = web.render(summary.ladder(ladder_records.manifest(*names), records), {})
+    write_atomic(tmp_path / "ladder.html", text)
+    return url_of(tmp_path / "ladder.html")
+
+
+def test_ladder_is_whole_on_paper_on_a_laptop_and_on_a_phone(visit, ladder_url, tmp_path):
+    opened = visit(ladder_url)
+    opened.page.locator("details.cell summary").first.click()
+    opened.page.wait_for_selector("details.cell[open] canvas")
+    assert opened.page.evaluate(CUT)["cut"] == []
+    assert printed(opened, tmp_path / "page.pdf")["cut"] == []
+    phone = visit(ladder_url, phone=True)
+    assert phone.page.evaluate(STRETCHED) == []
+    found = phone.page.evaluate(STATUSES, "#result")
+    assert found == ["accepted", "accepted", "rejected", "accepted", "accepted"]
+    assert phone.page.locator("#result td.doubted").first.text_content() == "10,000†"
 
 
 @pytest.mark.parametrize("uid", UIDS)

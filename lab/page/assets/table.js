@@ -20,7 +20,7 @@
                      none: (c.config || {}).noValue || Poolscope.format.MISSING }))
       .filter((c) => !c.config.custom.hidden);
     const count = columns.length ? columns[0].values.length : 0;
-    const status = columns.find((c) => c.shown.toLowerCase() === "status");
+    const status = columns.find((c, n) => n > 0 && c.shown.toLowerCase() === "status");
     for (const column of columns) {
       column.classes = [column.kind === "number" ? "number" : "", column === status ? "status" : "",
         column.kind === "string" && column.values.some((v) => String(v ?? "").length > LONG) ? "long" : ""];
@@ -30,11 +30,12 @@
     const cell = (column, n) => {
       const { words, tone } = told(column, column.values[n]);
       const address = Poolscope.address(column.config, column.values[n], read(n));
+      const parts = column.kind === "number" ? [words] : breakable(words);
       const made = element("td", { class: [...column.classes, tone ? "toned" : ""].filter(Boolean).join(" ") || null },
-        ...(address ? [element("a", { href: address, target: "_blank", rel: "noopener noreferrer" },
-                               ...breakable(words))] : breakable(words)));
+        ...(address ? [element("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, ...parts)]
+          : parts));
       if (tone) made.style.setProperty("--tone", tone);
-      if (status && column === columns[0] && column !== status) made.append(badge(status, n));
+      if (status && column === columns[0]) made.append(badge(status, n));
       return made;
     };
     const rows = Array.from({ length: count }, (_, n) =>
