@@ -23,7 +23,7 @@ STYLES = ("uPlot.min.css", "page.css")
 #: In the order in which each needs what stands before it.
 SCRIPTS = (
     *("uPlot.iife.min.js", "format.js", "base.js", "axes.js", "chart.js", "heat.js", "along.js"),
-    *("table.js", "panels.js", "page.js"),
+    *("table.js", "panels.js", "prose.js", "page.js"),
 )
 
 

@@ -69,6 +69,8 @@ def _panel(panel: Mapping[str, Any], data: PanelData) -> dict[str, Any]:
     if panel["type"] in SILENT:
         if content := (panel.get("options") or {}).get("content"):
             found["content"] = content
+        if panel.get("collapsed"):
+            found["folded"] = True
         return found
     found["config"] = fields.shown(fields.defaults(panel))
     found["options"] = _options(panel)

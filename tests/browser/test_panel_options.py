@@ -24,6 +24,29 @@ STATUS = {
 NOT_DUE = {"type": "value", "options": {"-1": {"text": "not due", "color": "gray"}}}
 
 
+def opened_with(visit, folder, *panels, data=None, marks=None):
+    """Open a page of one dashboard with these panels."""
+    board = Dashboard({"uid": "x", "title": "X", "panels": list(panels)})
+    found = view.dashboard(board, DashboardData(data or {}), OVER) | {"marks": marks or []}
+    path = folder / "page.html"
+    text = page.render("dashboards.html.j2", "X", {"name": "X", "dashboards": [found]})
+    write_atomic(path, text)
+    opened = visit(url_of(path))
+    opened.draw()
+    return opened
+
+
+def text_panel(content: str) -> dict[str, Any]:
+    place = {"x": 0, "y": 1, "w": 12, "h": 8}
+    return {
+        "id": 1,
+        "type": "text",
+        "title": "T",
+        "gridPos": place,
+        "options": {"content": content},
+    }
+
+
 @pytest.fixture
 def show(visit, tmp_path):
     """Return a function that opens a page with one panel."""
@@ -36,15 +59,7 @@ def show(visit, tmp_path):
             "options": options or {},
             "fieldConfig": {"defaults": defaults, "overrides": overrides or []},
         }  # fmt: skip
-        board = Dashboard({"uid": "x", "title": "X", "panels": [panel]})
-        found = view.dashboard(board, DashboardData({1: data}), OVER) | {"marks": marks or []}
-        path = tmp_path / "page.html"
-        write_atomic(
-            path, page.render("dashboards.html.j2", "X", {"name": "X", "dashboards": [found]})
-        )
-        opened = visit(url_of(path))
-        opened.draw()
-        return opened
+        return opened_with(visit, tmp_path, panel, data={1: data}, marks=marks)
 
     return make
 
@@ -178,6 +193,58 @@ def test_status_is_seen_on_a_phone_in_the_first_cell_or_as_it(show, names):
     found = opened.page.evaluate(seen)
     assert [text.count("accepted") + text.count("rejected") for text in found] == [1, 1]
     assert "a" in found[0]
+
+
+# --- words and rows ------------------------------------------------------------------------------
+
+RUNBOOK = """\
+Alert `PoolWait`. See [the guide](https://example.org/guide) and [README](../README.md).
+## Change
+1. First, which goes
+   on here.
+2. Second:
+
+   ```sql
+   SELECT 1
+     FROM x
+   ```
+
+3. **Third**.
+
+- a
+- b <b>not bold</b>
+
+    make bench
+"""
+
+
+def test_text_panel_has_lists_code_and_links_to_the_web_only(visit, tmp_path):
+    opened = opened_with(visit, tmp_path, text_panel(RUNBOOK))
+    body = opened.page.locator(".is-text .panel-body")
+    found = body.evaluate("(e) => [...e.children].map((c) => [c.tagName, c.innerText.trim()])")
+    assert found == [
+        ["P", "Alert PoolWait. See the guide and README."],
+        ["H4", "Change"],
+        ["OL", "First, which goes on here.\nSecond:"],
+        ["PRE", "SELECT 1\n  FROM x"],
+        ["OL", "Third."],
+        ["UL", "a\nb <b>not bold</b>"],
+        ["PRE", "make bench"],
+    ]
+    assert body.locator("ol").last.get_attribute("start") == "3"
+    assert [a.get_attribute("href") for a in body.locator("a").all()] == [
+        "https://example.org/guide"
+    ]
+
+
+def test_row_that_is_folded_in_grafana_is_folded_here_and_opens(visit, tmp_path):
+    place = {"x": 0, "y": 0, "w": 24, "h": 1}
+    row = {"id": 2, "type": "row", "title": "Runbooks", "gridPos": place, "collapsed": True,
+           "panels": [text_panel("Read this.")]}  # fmt: skip
+    opened = opened_with(visit, tmp_path, row)
+    assert opened.page.locator(".is-text").is_hidden()
+    opened.page.locator("summary", has_text="Runbooks").click()
+    assert opened.page.locator(".is-text", has_text="Read this.").is_visible()
 
 
 # --- charts --------------------------------------------------------------------------------------

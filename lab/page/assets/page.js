@@ -45,17 +45,19 @@
     for (const panel of dashboard.panels) {
       if (panel.type === "row" || !grid) {
         grid = element("div", { class: "grid" });
-        const section = element("section", { class: "row" });
-        if (panel.type === "row") {
-          if (panel.title) section.append(element("h2", {}, panel.title));
-          offset = panel.at[1] + 1;
-        }
-        section.append(grid);
-        host.append(section);
+        host.append(row(panel, grid));
+        if (panel.type === "row") offset = panel.at[1] + 1;
         if (panel.type === "row") continue;
       }
       grid.append(place(panel, offset, shared, dashboard.uid));
     }
+  }
+
+  // A row and its name; one that is folded in Grafana is folded here.
+  function row(panel, grid) {
+    const title = panel.type === "row" && panel.title && element("h2", {}, panel.title);
+    if (!title || !panel.folded) return element("section", { class: "row" }, title || null, grid);
+    return element("details", { class: "row" }, element("summary", {}, title), grid);
   }
 
   function place(panel, offset, shared, uid) {
@@ -66,7 +68,7 @@
     made.style.setProperty("--line", `${Math.max(1, y - offset + 1)} / span ${h}`);
     made.style.setProperty("--tall", h);
     if (panel.type === "text") {
-      body.append(...prose(panel.content || ""));
+      body.append(...Poolscope.prose(panel.content || ""));
       return made;
     }
     bodies.set(`${uid} ${panel.id}`, { body, panel });
@@ -75,22 +77,6 @@
       Poolscope.draw(body, now, shared);
     });
     return made;
-  }
-
-  // Paragraphs, headings, lists, bold and code of a text panel; anything else stays as written.
-  function prose(text) {
-    const inline = (line) => line.split(/(\*\*[^*]+\*\*|`[^`]+`)/).map((part) =>
-      part.startsWith("**") ? element("strong", {}, part.slice(2, -2))
-        : part.startsWith("`") && part.length > 1 ? element("code", {}, part.slice(1, -1)) : part);
-    return text.split(/\n{2,}/).filter((block) => block.trim()).map((block) => {
-      const lines = block.trim().split("\n");
-      if (lines.every((line) => /^[-*] /.test(line))) {
-        return element("ul", {}, ...lines.map((line) => element("li", {}, ...inline(line.slice(2)))));
-      }
-      const head = /^#+ (.*)$/.exec(lines[0]);
-      if (head && lines.length === 1) return element("h4", {}, ...inline(head[1]));
-      return element("p", {}, ...inline(lines.join(" ")));
-    });
   }
 
   // --- tabs: one dashboard at a time, its name in the address --------------------------------------
