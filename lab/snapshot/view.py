@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from lab.snapshot import fields
 from lab.snapshot.dashboards import SILENT, Dashboard
 from lab.snapshot.frames import DashboardData, PanelData, Series, Span, Table
+
+#: Where a link leads inside Grafana.
+_PAGE = re.compile(r"/d/([\w-]+)")
 
 
 def dashboard(found: Dashboard, data: DashboardData, over: Span) -> dict[str, Any]:
@@ -66,6 +70,8 @@ def _panel(panel: Mapping[str, Any], data: PanelData) -> dict[str, Any]:
     }
     if text := panel.get("description"):
         found["text"] = text
+    if more := _led_to(panel):
+        found["more"] = more
     if panel["type"] in SILENT:
         if content := (panel.get("options") or {}).get("content"):
             found["content"] = content
@@ -81,6 +87,12 @@ def _panel(panel: Mapping[str, Any], data: PanelData) -> dict[str, Any]:
     if data.error:
         found["error"] = data.error
     return found
+
+
+def _led_to(panel: Mapping[str, Any]) -> list[str]:
+    """Return the dashboards that a panel's links lead to, by uid."""
+    urls = (str(link.get("url") or "") for link in panel.get("links") or ())
+    return list(dict.fromkeys(found[1] for url in urls if (found := _PAGE.match(url))))
 
 
 def _options(panel: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,19 @@ def test_every_panel_of_a_dashboard_is_drawn(visit, snapshot_url, uid):
     assert opened.page.locator(f'.tabs a[href="#{uid}"]').get_attribute("aria-current") == "page"
 
 
+def test_panels_lead_to_the_pages_that_have_more_of_them(visit, snapshot_url):
+    """Inside this file: an address of Grafana's would be a dead link."""
+    opened = visit(snapshot_url, hash_="#poolscope-overview")
+    lead = opened.page.locator(".dashboard:not([hidden]) .panel a.more").first
+    wanted = lead.get_attribute("href").removeprefix("#")
+    assert wanted in UIDS
+    lead.click()
+    shown = ".dashboard:not([hidden])"
+    opened.until(f"document.querySelector('{shown}').dataset.uid === '{wanted}'")
+    own = opened.page.locator(f"{shown} a.more[href='#{wanted}']")
+    assert own.count() == 0
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_page_follows_the_system_s_colours_and_the_toggle(visit, snapshot_url, dark):
     opened = visit(snapshot_url, dark=dark)

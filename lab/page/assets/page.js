@@ -53,6 +53,18 @@
     }
   }
 
+  const named = (dashboard) => {
+    const short = dashboard.title.replace(/^Poolscope:?\s*/i, "");
+    return short.charAt(0).toUpperCase() + short.slice(1) || dashboard.uid;
+  };
+
+  // Links to the pages that have more of a panel, as far as they are in this file.
+  function leads(panel, uid) {
+    return data.dashboards.filter((d) => d.uid !== uid && (panel.more || []).includes(d.uid))
+      .map((d) => element("a", { class: "more", href: `#${d.uid}`,
+                                 "aria-label": `more: ${named(d)}` }, `${named(d)} ›`));
+  }
+
   // A row and its name; one that is folded in Grafana is folded here.
   function row(panel, grid) {
     const title = panel.type === "row" && panel.title && element("h2", {}, panel.title);
@@ -67,6 +79,7 @@
     made.style.setProperty("--column", `${x + 1} / span ${w}`);
     made.style.setProperty("--line", `${Math.max(1, y - offset + 1)} / span ${h}`);
     made.style.setProperty("--tall", h);
+    made.querySelector(".panel-head").append(...leads(panel, uid));
     if (panel.type === "text") {
       body.append(...Poolscope.prose(panel.content || ""));
       return made;
@@ -109,9 +122,7 @@
 
   function dashboards() {
     for (const dashboard of data.dashboards) {
-      const short = dashboard.title.replace(/^Poolscope:?\s*/i, "");
-      const title = short.charAt(0).toUpperCase() + short.slice(1);
-      tabs.append(element("a", { href: `#${dashboard.uid}` }, title || dashboard.uid));
+      tabs.append(element("a", { href: `#${dashboard.uid}` }, named(dashboard)));
       main.append(element("div", { class: "dashboard", "data-uid": dashboard.uid, hidden: true }));
     }
     addEventListener("hashchange", () => { show(); scrollTo(0, 0); if (data.live) poll(); });
