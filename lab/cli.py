@@ -16,7 +16,16 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from lab import config, doctor, env_file, report, results, runner
+from lab import (
+    config,
+    doctor,
+    env_file,
+    kept,
+    report,
+    results,
+    runner,
+    watching,
+)
 from lab.errors import ConfigError, LabError
 from lab.images import offline
 from lab.interrupts import Interrupted
@@ -107,34 +116,32 @@ def bench(words: Words = None) -> None:
     home = locate()
     with locked(home, request.command):
         manual.refuse_if_up(home)
-        if run is None and (left := runner.interrupted(RESULTS)):
-            run_id, done, of = left[-1]
-            hint = f"`make bench RESUME={run_id}` goes on"
-            console.print(f"run {run_id} was interrupted at {done} of {of} cells: {hint}")
+        left = [] if run else runner.interrupted(RESULTS)
         asked_for = select.ports_asked_for(request.env_file, request.overrides)
         run = run or results.create(
             RESULTS, runner.new_run_id(request.preset, RESULTS, time.time())
         )
         try:
-            code = _run(request, planned, run, home, asked_for)
+            code = _run(request, planned, run, home, asked_for, left[-1:])
         finally:
             runner.settle(run)
     raise typer.Exit(code)
 
 
 def _run(
-    request: runner.Request, planned: config.Plan, run: results.Run, home: Home, asked_for: set[str]
-) -> int:
-    first = runner.as_started(run, planned.cells[0].settings)
-    stack = select.open_stack(home, first, asked_for, console)
-    try:
-        console.print(f"run {run.run_id}: {len(planned.cells)} cells", highlight=False)
-        stack.prepare(first)
+    request: runner.Request, planned: config.Plan, run: results.Run, home: Home,
+    asked_for: set[str], left: list[tuple[str, int, int]],
+) -> int:  # fmt: skip
+    cells = [runner.as_started(run, cell.settings) for cell in planned.cells]
+    title = f"{len(cells)} cells"
+    with watching.stack_of_run(home, run, cells, asked_for, console, title) as stack:
+        for run_id, done, of in left:
+            hint = f"`make bench RESUME={run_id}` goes on"
+            console.print(f"run {run_id} was interrupted at {done} of {of} cells: {hint}")
         code = runner.execute(request, stack, planned, run, console)
-    finally:
-        stack.stop()
     report.show(run, console)
     console.print("`make diagnose` says what limits each cell and what to change", highlight=False)
+    watching.look_again(run, console)
     return code
 
 
@@ -156,13 +163,30 @@ def up(words: Words = None) -> None:
     _, toggles = _split(words)
     settings, asked_for = _settings(toggles)
     home = locate()
-    with locked(home, "make up"):
-        manual.up(home, settings, asked_for, console)
+    with (
+        locked(home, "make up"),
+        watching.Watching(
+            home, console, manual.RUN_ID, monitored=settings.monitoring == "on",
+            page=settings.watch_page == "on", left=True,
+        ) as watched,
+    ):  # fmt: skip
+        manual.up(home, settings, asked_for, console, watched)
+
+
+@app.command()
+def monitoring(words: Words = None) -> None:
+    """Show a run that has ended in Grafana, or on the live page, by its samples: RUN=latest."""
+    options, toggles = _split(words)
+    run = results.find(RESULTS, options.get("RUN") or "latest")
+    settings, asked_for = _settings(toggles)
+    home = locate()
+    with locked(home, "make monitoring"):
+        kept.show(home, run, settings, asked_for, console)
 
 
 @app.command()
 def down() -> None:
-    """End what `make up` started."""
+    """End what `make up` or `make monitoring` started."""
     home = locate()
     with locked(home, "make down"):
         manual.down(home, console)

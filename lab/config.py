@@ -30,7 +30,7 @@ from lab.settings import (
 
 #: Toggles that hold for a whole run, so that an axis of them would mean nothing.
 RUN_WIDE = frozenset(
-    {"REPETITIONS", "STACK", "SEED"}
+    {"REPETITIONS", "STACK", "SEED", "WATCH_PAGE"}
     | {n.upper() for n in (*PORT_FIELDS, *IMAGE_FIELDS, *SECRET_FIELDS)}
 )
 #: Axes with a column of their own in every table, in this order.
@@ -64,7 +64,7 @@ class Cell:
         relevant = {
             name: value
             for name, value in self.settings.public().items()
-            if name.lower() not in PORT_FIELDS and name != "REPETITIONS"
+            if name.lower() not in PORT_FIELDS and name not in ("REPETITIONS", "WATCH_PAGE")
         }
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 

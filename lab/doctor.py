@@ -13,9 +13,8 @@ from rich.console import Console
 from lab import config, env_file, host
 from lab.errors import LabError
 from lab.settings import PORT_FIELDS, SMALL_HOST_CORES, Settings, build, host_defaults
-from lab.stack import docker, limits, toolchain
+from lab.stack import docker, limits, state, toolchain
 from lab.stack.home import Home
-from lab.stack.manual import is_up
 from lab.stack.ports import free
 
 #: Programs, data and the samples of some runs.
@@ -29,12 +28,12 @@ Finding = tuple[str, str, str]  # (ok | note | wrong, what is, what to do)
 def examine(home: Home, console: Console) -> int:
     """Print every finding; return 2 where something is wrong, else 0."""
     worst = 0
-    for state, what, todo in _findings(home):
+    for level, what, todo in _findings(home):
         mark = {"ok": "[green]ok   [/]", "note": "[yellow]note [/]", "wrong": "[red]wrong[/]"}[
-            state
+            level
         ]
         console.print(f"{mark} {what}" + (f"\n      {todo}" if todo else ""), highlight=False)
-        worst = max(worst, 2 if state == "wrong" else 0)
+        worst = max(worst, 2 if level == "wrong" else 0)
     return worst
 
 
@@ -114,8 +113,8 @@ def _room(home: Home) -> Iterator[Finding]:
 
 
 def _ports(home: Home, s: Settings) -> Iterator[Finding]:
-    if is_up(home):
-        yield "ok", "the stack of `make up` is running", ""
+    if left := state.read(home):
+        yield "ok", f"the stack of `{left.command}` is running", ""
         return
     taken = [f"{n.upper()} {getattr(s, n)}" for n in PORT_FIELDS if not free(getattr(s, n))]
     if taken:

@@ -86,6 +86,9 @@ class Settings(ServiceSettings):
     monitoring: Literal["on", "off"] = Field(
         "on", description="off leaves Prometheus and the exporters out"
     )
+    watch_page: Literal["on", "off"] = Field(
+        "on", description="off leaves the live page out, which a run without Grafana serves"
+    )
 
     # load
     users: int = Field(100, ge=1, le=20_000, description="Locust users, closed loop")
@@ -220,7 +223,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "What runs": (
         *("stack", "framework", "route", "scenario", "slow_query_ms", "hot_rows"),
         "hot_row_hold_ms",
-        *("metrics", "monitoring"),
+        *("metrics", "monitoring", "watch_page"),
     ),
     "Load": ("users", "spawn_rate", "warmup", "window", "repetitions"),
     "Service and database": (

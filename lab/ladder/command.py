@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from lab import env_file
+from lab import env_file, watching
 from lab.errors import ConfigError
 from lab.ladder import records, report, runner
 from lab.ladder import settings as ladder_settings
@@ -29,8 +29,6 @@ def run(words: Sequence[str], home: Home, console: Console, *, crash: bool = Fal
         _refuse(overrides, "REPETITIONS", "TARGET_TPS", "DURATION", "WARMUP")
     env = env_file.ensure()
     own, settings = ladder_settings.build(env, overrides)
-    if aside := ladder_settings.set_aside(env):
-        console.print(aside, highlight=False)
     text = shlex.join(["make", preset, *words])
     asked = runner.request(own, settings, home, overrides, text, preset)
     with locked(home, text):
@@ -38,32 +36,35 @@ def run(words: Sequence[str], home: Home, console: Console, *, crash: bool = Fal
         folder = runner.new_run(preset)
         try:
             ports = select.ports_asked_for(env, overrides)
-            return _run(asked, folder, home, ports, console, crash=crash)
+            aside = ladder_settings.set_aside(env)
+            return _run(asked, folder, home, ports, console, aside, crash=crash)
         finally:
             runner.settle(folder)
 
 
 def _run(
-    asked: runner.Request, run: Run, home: Home, ports: set[str], console: Console, *, crash: bool
-) -> int:
+    asked: runner.Request, run: Run, home: Home, ports: set[str], console: Console,
+    aside: str | None, *, crash: bool,
+) -> int:  # fmt: skip
     if asked.settings.stack == "compose":
         raise ConfigError(
             "STACK=compose is not for the ladder: its generator is a process of this host, and the "
             "way into a container would be measured with it; use STACK=native"
         )
     chosen = asked.settings.model_copy(update={"stack": "native"})
-    stack = select.open_stack(home, chosen, ports, console)
-    assert isinstance(stack, NativeStack)
-    try:
-        console.print(f"run {run.run_id}: {len(asked.rungs)} rungs", highlight=False)
-        stack.prepare(asked.settings)
+    title = f"{len(asked.rungs)} rungs"
+    with watching.stack_of_run(
+        home, run, [chosen], ports, console, title, watching.LADDER
+    ) as stack:
+        assert isinstance(stack, NativeStack)
+        if aside:
+            console.print(aside, highlight=False)
         go = runner.crash if crash else runner.execute
         code = go(asked, stack, run, console)
-    finally:
-        stack.stop()
     if not crash:
         report.show(run, console)
     console.print(str(run.folder / "summary_report.md"), highlight=False)
+    watching.look_again(run, console)
     return code
 
 

@@ -72,7 +72,7 @@ SHARED = frozenset(
     for name in TOGGLES
     if name.startswith(("POSTGRES_", "PGBOUNCER_", "SCRAM_", "SEED"))
     or name.lower() in PORT_FIELDS
-    or name in ("STACK", "MONITORING", "DB_MEMORY")
+    or name in ("STACK", "MONITORING", "WATCH_PAGE", "DB_MEMORY")
 ) - {RUNGS_OWN}
 
 

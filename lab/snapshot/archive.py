@@ -49,6 +49,14 @@ def measured(run: Run) -> tuple[list[Record], list[Dashboard]]:
     return list(rungs), pages.of_ladder(found, pgbouncer=through)
 
 
+def stretch(run: Run) -> tuple[float, float]:
+    """Return when a run began and ended; one that was interrupted, with its last window."""
+    manifest = run.manifest()
+    windows = [r.window_end for r in measured(run)[0] if r.window_end is not None]
+    ended = manifest.finished_at or max(windows, default=manifest.started_at + 1)
+    return manifest.started_at, ended
+
+
 def _warm_up_s(record: Record) -> float:
     if isinstance(record, RungRecord):
         return record.phases_s.get("warming", 0.0)

@@ -1,4 +1,4 @@
-"""`make watch`: the dashboards in a browser, following the Prometheus of a running stack.
+"""The dashboards in a browser, following a Prometheus: `make watch`, and a run's own page.
 
 A server on loopback that answers GET only: the page, and `data/<uid>?from&to`. A page of another
 site cannot read it: nothing is allowed across origins, and a request whose Host is not this
@@ -11,9 +11,10 @@ import json
 import logging
 import os
 import re
+import sys
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -31,12 +32,15 @@ from lab.snapshot.frames import DashboardData
 from lab.stack.home import Home
 from lab.stack.ports import free
 from lab.stack.running import prometheus_of
+from lab.stack.stores import UP
 
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 PORT = 9300
 INTERVAL_S = 5
+#: How often a server that nobody asks looks whether it shall end.
+IDLE_S = 0.5
 #: Longest stretch of time that one answer covers.
 LONGEST_S = 7 * 86_400
 HEADERS = {
@@ -49,11 +53,30 @@ HEADERS = {
 
 
 @dataclass(frozen=True)
+class Shown:
+    """Which run a page shows, and when that began and ended; None: whatever there is, until now.
+
+    `again` is what the page says once its server has ended.
+    """
+
+    run: str | None = None
+    began: float | None = None
+    ended: float | None = None
+    again: str = "`make watch` has ended"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the dashboards' variables are set to."""
+        return {} if self.run is None else {"run": self.run}
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What the command line asks for; None: the port that is free, the Prometheus that runs."""
 
     port: int | None = None
     prometheus: str | None = None
+    shown: Shown = Shown()
 
 
 def wanted(options: Mapping[str, str]) -> Wanted:
@@ -68,10 +91,10 @@ def wanted(options: Mapping[str, str]) -> Wanted:
 
 
 class Source:
-    """The Prometheus to ask: the given one, or whichever the lab runs now."""
+    """The Prometheus to ask: the given one, or whichever `find_url` finds now."""
 
-    def __init__(self, home: Home, given: str | None) -> None:
-        self._home = home
+    def __init__(self, find_url: Callable[[], str | None], given: str | None = None) -> None:
+        self._find_url = find_url
         self._given = given
         self._lock = threading.Lock()
         self._evaluator: Evaluator | None = None
@@ -80,7 +103,7 @@ class Source:
     def find(self) -> Evaluator:
         """Return an evaluator; raise ServiceError where no Prometheus runs."""
         with self._lock:
-            url = self._given or prometheus_of(self._home)
+            url = self._given or self._find_url()
             if url is None:
                 raise ServiceError("no Prometheus runs; `make up` or `make bench` starts one")
             if self._evaluator is None or url != self.url:
@@ -94,12 +117,18 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int, source: Source) -> None:
+    def __init__(self, port: int, source: Source, shown: Shown) -> None:
         super().__init__((HOST, port), Handler)
         self.source = source
+        self.shown = shown
         self.dashboards = {d.uid: d for d in pages.load()}
         self.names = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
-        self.page = _page(list(self.dashboards.values())).encode()
+        self.page = _page(list(self.dashboards.values()), shown).encode()
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        return f"http://{HOST}:{self.server_port}/"
 
     def data(self, uid: str, query: str) -> dict[str, Any]:
         """Return a dashboard with its data; raises LabError and ValueError (a bad stretch)."""
@@ -109,7 +138,7 @@ class Server(ThreadingHTTPServer):
             raise ValueError("from and to have to be Unix seconds, at most a week apart")
         dashboard = self.dashboards[uid]
         over = span(start, end)
-        found = self.source.find().evaluate([dashboard], over, {})
+        found = self.source.find().evaluate([dashboard], over, self.shown.variables)
         return view.dashboard(dashboard, found[uid], over)
 
 
@@ -162,15 +191,15 @@ class Handler(BaseHTTPRequestHandler):
 
 def watch(home: Home, asked: Wanted, console: Console) -> None:
     """Serve until a signal ends it; raise ConfigError where the port cannot be had."""
-    source = Source(home, asked.prometheus)
+    source = Source(lambda: prometheus_of(home), asked.prometheus)
     with open_server(asked, source) as server:
-        console.print(f"http://{HOST}:{server.server_port}/", highlight=False)
+        console.print(server.url, highlight=False)
         try:
             source.find()
             console.print(f"following Prometheus at {source.url}; Ctrl-C ends it", highlight=False)
         except ServiceError as error:
             console.print(f"{error}; the page waits for it, Ctrl-C ends it", highlight=False)
-        server.serve_forever(poll_interval=0.2)
+        server.serve_forever(poll_interval=IDLE_S)
 
 
 def open_server(asked: Wanted, source: Source) -> Server:
@@ -180,21 +209,67 @@ def open_server(asked: Wanted, source: Source) -> Server:
         while not free(port):
             port += 1
     try:
-        return Server(port, source)
+        return Server(port, source, asked.shown)
     except OSError:
         raise ConfigError(
             f"PORT={port} was asked for, but {HOST}:{port} is taken; choose another or leave it out"
         ) from None
 
 
-def _page(dashboards: list[Dashboard]) -> str:
+class Background:
+    """A server in a thread of this process, until `close`; it does nothing while nobody asks."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.url = server.url
+        self._thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": IDLE_S}, daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def in_background(source: Source, shown: Shown) -> Background | None:
+    """Serve a page on the next free port; a run goes on without one that cannot be had."""
+    try:
+        return Background(open_server(Wanted(shown=shown), source))
+    except LabError as error:
+        log.warning("no live page: %s", error)
+        return None
+
+
+def command(port: int, prometheus: str, shown: Shown) -> list[str]:
+    """Return the command line of a server that serves one page until it is told to end."""
+    text = json.dumps([port, prometheus, asdict(shown)])
+    return [sys.executable, "-m", "lab.snapshot.live", text]
+
+
+def _main() -> None:
+    port, prometheus, shown = json.loads(sys.argv[1])
+    source = Source(lambda: None, prometheus)
+    with open_server(Wanted(port, shown=Shown(**shown)), source) as server:
+        server.serve_forever(poll_interval=IDLE_S)
+
+
+def _page(dashboards: list[Dashboard], shown: Shown) -> str:
     """Return the page without data: it asks for it at once."""
     over = span(0, 1)
     empty = [view.dashboard(d, DashboardData({}), over) for d in dashboards]
+    name = "live" if shown.run in (None, UP) else f"run {shown.run}"
+    live = {"interval_s": INTERVAL_S, "longest_s": LONGEST_S, **asdict(shown)}
     return page.render(
         "dashboards.html.j2",
-        "live",
-        {"name": "live", "dashboards": empty, "live": {"interval_s": INTERVAL_S}, "local": True},
+        name,
+        {"name": name, "dashboards": empty, "live": live, "local": True},
         notes=["Drag over a chart to look closer, double-click to go back."],
         live=True,
     )
+
+
+if __name__ == "__main__":
+    _main()

@@ -148,11 +148,34 @@ class Stack(Protocol):
     ports: dict[str, int]
     limits: Limits
 
+    @property
+    def grafana_url(self) -> str | None:
+        """Where Grafana answers once the monitoring runs, None where there is none."""
+
+    @property
+    def state_file(self) -> Path:
+        """What Poolscope's exporter reads at every scrape."""
+
+    def keep(self, store: str) -> None:
+        """Have Prometheus keep its samples in a store of this name; before it is started."""
+
     def prepare(self, settings: Settings) -> None:
         """Make programs, secrets, database and data ready; a second call finds them ready."""
 
+    def keeps(self, store: str) -> bool:
+        """Return whether there are samples in a store."""
+
     def start_database(self, settings: Settings) -> Endpoints:
         """Bring PostgreSQL, and PgBouncer where the route asks for it, to these settings."""
+
+    def monitor(self, settings: Settings) -> Endpoints:
+        """Start the monitoring beside a prepared or started database, without a service.
+
+        Does nothing with MONITORING=off.
+        """
+
+    def look_back(self, settings: Settings, store: str) -> Endpoints:
+        """Start Prometheus over kept samples, with nothing to add to them, and Grafana, alone."""
 
     def start(self, settings: Settings) -> Endpoints:
         """Bring the stack to these settings and return once a real query passes everywhere.
@@ -191,9 +214,6 @@ class LadderStack(Stack, Protocol):
     The native one: the ladder's generator is a process of this host, without a proxy before
     PostgreSQL that would be part of what it measures.
     """
-
-    def monitor(self, settings: Settings) -> Endpoints:
-        """Start the monitoring beside a started database, without a service."""
 
     def kill_database(self) -> float:
         """End PostgreSQL and all its backends as a crash would; return when, in Unix time.

@@ -19,7 +19,7 @@ from lab.files import write_atomic
 from lab.interrupts import shielded
 from lab.load import generator_processes
 from lab.settings import Settings
-from lab.stack import docker, grafana, provision, servers
+from lab.stack import docker, grafana, provision, servers, stores
 from lab.stack.base import Endpoints, Pgbench, StackFacts, Story
 from lab.stack.compose_load import ComposeLoad
 from lab.stack.compose_settings import check_memory, environment, versions
@@ -27,6 +27,7 @@ from lab.stack.docker import Engine, PortTaken
 from lab.stack.home import Home
 from lab.stack.images import Images
 from lab.stack.limits import Limits
+from lab.stack.monitoring import KEPT_CONFIG
 from lab.stack.ports import allocate, next_free
 from lab.stack.process import tail
 from lab.stack.project import STATE_FILE, STATE_FOLDER, Project, logs_of, take_down
@@ -84,6 +85,7 @@ class ComposeStack:
         self._versions: dict[str, str] | None = None
         self._cell: dict[str, str] | None = None
         self._story = Story()
+        self._prometheus = {"PROMETHEUS_STORE": stores.UP}
 
     @classmethod
     def open(
@@ -109,13 +111,28 @@ class ComposeStack:
         for old in self.home.run.glob("*.log"):
             old.unlink()
         self.announce(None)
-        self._use(settings)
+        self.use(settings)
         self._postgres(settings)
         self._provision(settings)
 
+    @property
+    def grafana_url(self) -> str | None:
+        """See Stack."""
+        port = self.ports["grafana_port"]
+        return None if self.images.grafana is None else f"http://{servers.HOST}:{port}"
+
+    def keep(self, store: str) -> None:
+        """See Stack."""
+        self._volume().begin(store)
+        self._prometheus = {"PROMETHEUS_STORE": store}
+
+    def keeps(self, store: str) -> bool:
+        """See Stack."""
+        return self._volume().holds(store)
+
     def start_database(self, settings: Settings) -> Endpoints:
         """See Stack."""
-        self._use(settings)
+        self.use(settings)
         self._remove(*servers.APPS, "pgbouncer", PGBOUNCER_MONITOR)
         self._postgres(settings)
         self._provision(settings)
@@ -130,12 +147,37 @@ class ComposeStack:
         self._limit(settings)
         return self._endpoints(settings)
 
+    def monitor(self, settings: Settings) -> Endpoints:
+        """See Stack."""
+        self.use(settings)
+        if settings.monitoring == "on":
+            self._monitor(settings, served=False)
+        return self._endpoints(settings)
+
+    def look_back(self, settings: Settings, store: str) -> Endpoints:
+        """See Stack."""
+        self.home.run.mkdir(parents=True, exist_ok=True)
+        self._prometheus = {
+            "PROMETHEUS_STORE": store,
+            "PROMETHEUS_CONFIG": KEPT_CONFIG.name,
+            "PROMETHEUS_RETENTION": stores.KEPT_RETENTION,
+        }
+        self.use(settings)
+        self._up("prometheus", *([grafana.NAME] if self.images.grafana else []))
+        endpoints = self._endpoints(settings)
+        check = partial(servers.http_answers, f"{endpoints.prometheus}/-/ready")
+        self._ready("prometheus", "prometheus", check)
+        self._grafana_ready(settings)
+        return self._endpoints(settings)
+
     def start(self, settings: Settings) -> Endpoints:
         """See Stack."""
         self.start_database(settings)
         self._service(settings)
         if settings.monitoring == "on":
-            self._monitor(settings)
+            if settings.route == "pgbouncer":
+                self._up(PGBOUNCER_MONITOR)
+            self._monitor(settings, served=settings.metrics == "on")
         else:
             self._remove(*MONITORS, PGBOUNCER_MONITOR, "grafana")
         self._limit(settings)
@@ -168,7 +210,7 @@ class ComposeStack:
             "LOCUST_WORKERS": str(workers),
             "LOCUST_RUN_TIME": f"{bound_s:.0f}s",
         }
-        self._use(settings)
+        self.use(settings)
         with shielded():
             self._up(*LOAD, fresh=True, env=env)
             self._running -= set(LOAD)  # its end is the load's to notice
@@ -214,10 +256,18 @@ class ComposeStack:
 
     # --- the parts ------------------------------------------------------------------------------
 
+    def _volume(self) -> stores.Volume:
+        return stores.Volume(self.project.name, self.images.chosen["PROMETHEUS_IMAGE"])
+
     @property
     def state_folder(self) -> Path:
         """The folder that Poolscope's exporter sees: which cell is measured."""
         return self.home.root / STATE_FOLDER
+
+    @property
+    def state_file(self) -> Path:
+        """See Stack."""
+        return self.state_folder / STATE_FILE
 
     def _write_state(self) -> None:
         """Write what Poolscope's exporter reads at every scrape; its groups it finds by itself."""
@@ -234,7 +284,7 @@ class ComposeStack:
     def _placed(self, settings: Settings) -> Settings:
         return settings.model_copy(update=self.ports)
 
-    def _use(self, settings: Settings) -> None:
+    def use(self, settings: Settings) -> None:
         """Give the compose file these settings."""
         self._settings = settings
         own = {
@@ -243,6 +293,7 @@ class ComposeStack:
             "HEALTH_INTERVAL": "5s" if self._detached else NO_CHECKS,
             **{f"{name.upper()}_CPUS_AT_START": "0" for name in LIMITED},
             **self.images.chosen,
+            **self._prometheus,
         }
         self.project.env = environment(self.home, self._placed(settings)) | own
 
@@ -276,7 +327,7 @@ class ComposeStack:
         self.ports[name] = next_free(name, port + 1, self.ports.values())
         log.warning("%s %d was taken in the meantime; using %d", name.upper(), port,
                     self.ports[name])  # fmt: skip
-        self._use(self._settings)
+        self.use(self._settings)
         return True
 
     def _remove(self, *services: str) -> None:
@@ -362,11 +413,12 @@ class ComposeStack:
         self._ready(s.framework, f"{s.framework} on {servers.HOST}:{port}",
                     lambda: servers.http_answers(url))  # fmt: skip
 
-    def _monitor(self, settings: Settings) -> None:
-        """Start Prometheus and the exporters where they do not run yet."""
-        wanted = [*MONITORS, *(["grafana"] if self.images.grafana else [])]
-        if settings.route == "pgbouncer":
-            self._up(PGBOUNCER_MONITOR)
+    def _monitor(self, settings: Settings, *, served: bool) -> None:
+        """Start Prometheus and the exporters where they do not run yet.
+
+        `served`: there is a service to be scraped.
+        """
+        wanted = [*MONITORS, *([grafana.NAME] if self.images.grafana else [])]
         alive = set(self.project.containers(running=True).values())
         if set(wanted) <= alive:
             return
@@ -380,9 +432,22 @@ class ComposeStack:
             ("prometheus", f"{base}/-/ready"),
         ):
             self._ready(service, service, partial(servers.http_answers, url))
-        jobs = ["poolscope", *(["service"] if s.metrics == "on" else [])]
+        jobs = ["poolscope", *(["service"] if served else [])]
         check = partial(servers.prometheus_scrapes, base, jobs, started)
         self._ready("prometheus", "prometheus's first scrapes", check)
+        self._grafana_ready(settings)
+
+    def _grafana_ready(self, settings: Settings) -> None:
+        """Wait for Grafana; it is no part of what is measured, so a run goes on without it."""
+        if self.images.grafana is None:
+            return
+        url = f"{grafana.url(self._placed(settings))}/api/health"
+        try:
+            self._ready(grafana.NAME, grafana.NAME, partial(servers.http_answers, url))
+        except ServiceError as error:
+            log.warning("no dashboards: %s", error)
+            self._remove(grafana.NAME)
+            self.images = replace(self.images, grafana=None, why="it did not start")
 
     def _limit(self, s: Settings) -> None:
         """Set the CPU limits of the settings; memory is limited from the start."""

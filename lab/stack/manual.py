@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
-import json
 import time
+from typing import Protocol
 
 import psutil
 from rich.console import Console
 
 from lab.errors import ConfigError, ServiceError
-from lab.files import write_atomic
 from lab.settings import Settings
-from lab.stack import project, select
+from lab.stack import project, select, state, stores
 from lab.stack.base import Endpoints, Moment, Stack, Story
+from lab.stack.compose import ComposeStack
 from lab.stack.home import Home
 from lab.stack.native import clean_up
 from lab.stack.process import recorded, tail
 
-STATE = "up.json"
+#: How make up's stack is called where a run has its id.
+RUN_ID = stores.UP
 
 
-def up(home: Home, settings: Settings, asked_for: set[str], console: Console) -> None:
+class Watching(Protocol):
+    """Who says where to watch a stack; both return the address, None where there is none."""
+
+    def say(self, stack: Stack) -> str | None:
+        """Say it before anything is started."""
+
+    def running(self, stack: Stack) -> str | None:
+        """See to it that the address answers, once all else does."""
+
+
+def up(
+    home: Home,
+    settings: Settings,
+    asked_for: set[str],
+    console: Console,
+    watching: Watching,
+) -> None:
     """Start the stack, print where it answers, and leave it running."""
     refuse_if_up(home)
-    stack = select.open_stack(home, settings, asked_for, console, detached=True)
+    stack = select.open_stack(home, settings, asked_for, console, detached=True, first=watching.say)
     try:
+        stack.keep(stores.UP)
         stack.prepare(settings)
         facts = stack.facts()
         resolved = facts.with_prepared(settings)
@@ -33,20 +51,29 @@ def up(home: Home, settings: Settings, asked_for: set[str], console: Console) ->
         endpoints = stack.start(resolved)
         _announce(stack, settings)
         lines = _lines(settings, endpoints)
-        write_atomic(home.run / STATE, json.dumps(lines))
+        lines += [("watch", where)] if (where := watching.running(stack)) else []
+        ports, toggles = dict(stack.ports), resolved.public()
+        state.write(home, state.Left(state.UP, stack.name, lines, ports, toggles, _images(stack)))
     except BaseException:
         stack.stop()
         raise
     _print(lines, console)
-    console.print("`make down` ends it")
+    console.print("`make down` ends it", highlight=False)
+
+
+def _images(stack: Stack) -> dict[str, str]:
+    return dict(stack.images.chosen) if isinstance(stack, ComposeStack) else {}
+
+
+def labels(s: Settings) -> dict[str, str]:
+    """Return what the stack is known by, as a run's cells are: dashboards choose by these."""
+    cell_id = f"{s.framework}-{s.route}"
+    return {"run_id": RUN_ID, "cell_id": cell_id, "framework": s.framework, "route": s.route}
 
 
 def _announce(stack: Stack, s: Settings) -> None:
-    """Say what runs, as a run does of its cells: dashboards choose by framework and route."""
-    cell_id = f"{s.framework}-{s.route}"
-    labels = {"run_id": "up", "cell_id": cell_id, "framework": s.framework, "route": s.route}
-    stack.announce(labels)
-    stack.publish(Story((Moment("up", cell_id, "cell_start", time.time()),)))
+    stack.announce(labels(s))
+    stack.publish(Story((Moment(RUN_ID, labels(s)["cell_id"], "cell_start", time.time()),)))
 
 
 def _lines(s: Settings, endpoints: Endpoints) -> list[tuple[str, str]]:
@@ -67,23 +94,18 @@ def _print(lines: list[tuple[str, str]], console: Console) -> None:
         console.print(f"{name:<20} {where}", highlight=False)
 
 
-def is_up(home: Home) -> bool:
-    """Return whether a stack that `make up` started still runs."""
-    if not (home.run / STATE).is_file():
-        return False
-    return any(alive for _, _, alive in recorded(home.run)) or bool(project.running(home))
-
-
 def refuse_if_up(home: Home) -> None:
-    """Raise ConfigError while a stack of `make up` runs."""
-    if is_up(home):
-        raise ConfigError("the stack of `make up` is running; end it with `make down` first")
+    """Raise ConfigError while a stack of `make up`, or `make monitoring`, runs."""
+    if left := state.read(home):
+        raise ConfigError(
+            f"the stack of `{left.command}` is running; end it with `make down` first"
+        )
 
 
 def down(home: Home, console: Console) -> None:
     """End what runs; harmless where nothing does."""
     ended = [*clean_up(home), *project.take_down(home)]
-    (home.run / STATE).unlink(missing_ok=True)
+    state.remove(home)
     console.print(f"ended {', '.join(ended)}" if ended else "nothing was running", highlight=False)
 
 
@@ -103,10 +125,10 @@ def status(home: Home, console: Console) -> None:
             f"{name:<20} process {pid:<8} {len(family):>3} processes {memory:>7.0f} MB",
             highlight=False,
         )
-    for name, state in containers.items():
-        console.print(f"{name:<20} container {state}", highlight=False)
-    if (home.run / STATE).is_file():
-        _print(json.loads((home.run / STATE).read_text()), console)
+    for name, found in containers.items():
+        console.print(f"{name:<20} container {found}", highlight=False)
+    if left := state.read(home):
+        _print(left.lines, console)
 
 
 def logs(home: Home, service: str | None, lines: str, console: Console) -> None:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from lab.files import write_atomic
 from lab.paths import ROOT
 from lab.settings import Settings
-from lab.stack import servers
+from lab.stack import servers, stores
 from lab.stack.home import Home
 from lab.stack.process import Command
 from lab.stack.toolchain import Toolchain
 from monitoring.signals import EVALUATION_INTERVAL_S, SCRAPE_INTERVAL_S
 
 NAMES = ("prometheus", "postgres_exporter", "poolscope_exporter")
+KEPT_CONFIG = ROOT / "monitoring" / "prometheus" / "kept.yml"
 
 
-def commands(tools: Toolchain, home: Home, s: Settings) -> Iterator[tuple[Command, str]]:
+def commands(
+    tools: Toolchain, home: Home, s: Settings, store: str
+) -> Iterator[tuple[Command, str]]:
     """Yield each server's command and the URL that answers once it is ready."""
     host = servers.HOST
     yield _postgres_exporter(tools, home, s), f"http://{host}:{s.postgres_exporter_port}/"
     yield _own_exporter(home, s), f"http://{host}:{s.poolscope_exporter_port}/metrics"
-    yield _prometheus(tools, home, s), f"http://{host}:{s.prometheus_port}/-/ready"
+    yield _prometheus(tools, home, s, store), f"http://{host}:{s.prometheus_port}/-/ready"
 
 
 def _postgres_exporter(tools: Toolchain, home: Home, s: Settings) -> Command:
@@ -60,7 +64,7 @@ def _own_exporter(home: Home, s: Settings) -> Command:
     return Command("poolscope_exporter", args, env, ROOT)
 
 
-def _prometheus(tools: Toolchain, home: Home, s: Settings) -> Command:
+def _prometheus(tools: Toolchain, home: Home, s: Settings, store: str) -> Command:
     ports = {
         "service": s.service_metrics_port,
         "poolscope": s.poolscope_exporter_port,
@@ -77,12 +81,25 @@ def _prometheus(tools: Toolchain, home: Home, s: Settings) -> Command:
     config = home.run / "prometheus.yml"
     template = ROOT / "monitoring" / "prometheus" / "prometheus.yml"
     write_atomic(config, servers.render(template, values))
-    home.prometheus_data.mkdir(parents=True, exist_ok=True)
+    return _over(tools, home, s, config, store, stores.RETENTION)
+
+
+def looking_back(tools: Toolchain, home: Home, s: Settings, store: str) -> Command:
+    """Return Prometheus's command over kept samples: it scrapes nothing and evaluates no rule."""
+    return _over(tools, home, s, KEPT_CONFIG, store, stores.KEPT_RETENTION)
+
+
+def _over(
+    tools: Toolchain, home: Home, s: Settings, config: Path, store: str, retention: str
+) -> Command:
+    folder = home.prometheus_data / store
+    folder.mkdir(parents=True, exist_ok=True)
     args = [
         str(tools.programs["prometheus"]),
         f"--config.file={config}",
-        f"--storage.tsdb.path={home.prometheus_data}",
-        "--storage.tsdb.retention.time=30d",
+        f"--storage.tsdb.path={folder}",
+        f"--storage.tsdb.retention.time={retention}",
+        f"--query.lookback-delta={stores.LOOKBACK_S}s",
         f"--web.listen-address={servers.HOST}:{s.prometheus_port}",
         "--log.level=warn",
     ]

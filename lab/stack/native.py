@@ -22,7 +22,7 @@ from lab.interrupts import shielded
 from lab.load import generator_processes, locust_command, locust_environment
 from lab.paths import ROOT
 from lab.settings import Settings
-from lab.stack import grafana, limits, monitoring, provision, servers, toolchain
+from lab.stack import grafana, limits, monitoring, provision, servers, stores, toolchain
 from lab.stack.base import Endpoints, Pgbench, StackFacts, Story
 from lab.stack.home import Home
 from lab.stack.ports import allocate, free
@@ -49,6 +49,7 @@ class NativeStack:
         self._provisioned = False
         self._cell: dict[str, str] | None = None
         self._story = Story()
+        self._store = stores.UP
         self._caps: dict[str, tuple[float, int | None]] = {}
         self.limits = limits.detect(home.name)
         self.tools: toolchain.Toolchain | None = None
@@ -74,6 +75,21 @@ class NativeStack:
         self._postgres(settings)
         self._provision(settings)
 
+    @property
+    def grafana_url(self) -> str | None:
+        """See Stack."""
+        port = self.ports["grafana_port"]
+        return None if self.grafana is None else f"http://{servers.HOST}:{port}"
+
+    def keep(self, store: str) -> None:
+        """See Stack."""
+        stores.begin(self.home.prometheus_data, store)
+        self._store = store
+
+    def keeps(self, store: str) -> bool:
+        """See Stack."""
+        return stores.holds(self.home.prometheus_data, store)
+
     def start_database(self, settings: Settings) -> Endpoints:
         """See Stack."""
         settings = self._placed(settings)
@@ -90,7 +106,21 @@ class NativeStack:
         """See Stack."""
         settings = self._placed(settings)
         if settings.monitoring == "on":
-            self._monitor(settings)
+            self._monitor(settings, served=False)
+        return self._endpoints(settings)
+
+    def look_back(self, settings: Settings, store: str) -> Endpoints:
+        """See Stack."""
+        self.home.run.mkdir(parents=True, exist_ok=True)
+        self.tools = toolchain.ensure(self.home.toolchain)
+        settings = self._placed(settings)
+        command = monitoring.looking_back(self.tools, self.home, settings, store)
+        self._run(command, limited=False)
+        endpoints = self._endpoints(settings)
+        check = partial(servers.http_answers, f"{endpoints.prometheus}/-/ready")
+        self._ready(command.name, command.name, check)
+        if self.grafana is not None:
+            self._grafana(self.grafana, settings)
         return self._endpoints(settings)
 
     def kill_database(self) -> float:
@@ -103,7 +133,7 @@ class NativeStack:
         settings = self._placed(settings)
         self._service(settings)
         if settings.monitoring == "on":
-            self._monitor(settings)
+            self._monitor(settings, served=settings.metrics == "on")
         else:
             for name in (*monitoring.NAMES, grafana.NAME):
                 self._stop(name)
@@ -279,11 +309,14 @@ class NativeStack:
         self._ready(s.framework, f"{s.framework} on {servers.HOST}:{port}",
                     lambda: servers.http_answers(url))  # fmt: skip
 
-    def _monitor(self, s: Settings) -> None:
-        """Start Prometheus and the exporters where they do not run yet."""
+    def _monitor(self, s: Settings, *, served: bool) -> None:
+        """Start Prometheus and the exporters where they do not run yet.
+
+        `served`: there is a service to be scraped.
+        """
         assert self.tools is not None
         self._write_state()
-        for command, url in monitoring.commands(self.tools, self.home, s):
+        for command, url in monitoring.commands(self.tools, self.home, s, self._store):
             running = self._processes.get(command.name)
             if running is not None and running.alive():
                 continue
@@ -291,7 +324,7 @@ class NativeStack:
             self._run(command, limited=False)
             self._ready(command.name, command.name, partial(servers.http_answers, url))
             if command.name == "prometheus":
-                jobs = ["poolscope", *(["service"] if s.metrics == "on" else [])]
+                jobs = ["poolscope", *(["service"] if served else [])]
                 base = f"http://{servers.HOST}:{s.prometheus_port}"
                 check = partial(servers.prometheus_scrapes, base, jobs, started)
                 self._ready(command.name, "prometheus's first scrapes", check)
@@ -335,6 +368,11 @@ class NativeStack:
         if group is not None:
             group.limit(None, None)
             self._caps.pop(name, None)
+
+    @property
+    def state_file(self) -> Path:
+        """See Stack."""
+        return self.home.run / "state.json"
 
     def _write_state(self) -> None:
         """Write what Poolscope's exporter reads at every scrape."""

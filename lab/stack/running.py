@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 
-from lab.stack import docker, project
+from lab.stack import docker, project, state
 from lab.stack.home import Home
-from lab.stack.manual import STATE, is_up
 from lab.stack.process import recorded
 
 #: The lab's own Prometheus scrapes itself, so its configuration names its address.
@@ -31,13 +29,12 @@ def prometheus_of(home: Home) -> str | None:
 
 
 def grafana_of(home: Home) -> str | None:
-    """Return the URL of the Grafana of `make up`, None where none runs."""
+    """Return the URL of the Grafana that was left running, None where none was."""
     page = _line(home, "grafana")
     return page.partition("/d/")[0] if page else None
 
 
 def _line(home: Home, name: str) -> str | None:
-    """Return an address that `make up` printed, while its stack runs."""
-    if not is_up(home):
-        return None
-    return dict(map(tuple, json.loads((home.run / STATE).read_text()))).get(name)
+    """Return an address of what `make up` or `make monitoring` left running."""
+    left = state.read(home)
+    return None if left is None else left.line(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rich.console import Console
 
@@ -16,29 +16,39 @@ from lab.stack.compose_settings import build
 from lab.stack.home import Home
 from lab.stack.native import NativeStack
 from lab.stack.project import take_down
+from lab.stack.state import Left
 
 log = logging.getLogger(__name__)
+
+PORTS = tuple(name.upper() for name in PORT_FIELDS)
 
 
 def ports_asked_for(
     env_file: Mapping[str, str], overrides: Mapping[str, tuple[str, str]]
 ) -> set[str]:
     """Return the ports that the user chose: given by hand, or changed in .env."""
-    names = [name.upper() for name in PORT_FIELDS]
-    changed = {n for n in names if n in env_file and env_file[n] != str(TOGGLES[n].default)}
-    return changed | (set(overrides) & set(names))
+    changed = {n for n in PORTS if n in env_file and env_file[n] != str(TOGGLES[n].default)}
+    return changed | (set(overrides) & set(PORTS))
 
 
 def open_stack(
-    home: Home, settings: Settings, asked_for: set[str], console: Console, *, detached: bool = False
+    home: Home,
+    settings: Settings,
+    asked_for: set[str],
+    console: Console,
+    *,
+    detached: bool = False,
+    first: Callable[[Stack], object] = lambda stack: None,
 ) -> Stack:
     """Return the stack that these settings choose, with nothing of an earlier start left running.
 
-    Says which and why in one line. Raises ConfigError where it cannot be had.
+    Says which and why in one line; `first` is called with it before. Raises ConfigError where it
+    cannot be had.
     """
     if ended := (*native.clean_up(home), *take_down(home)):
         log.warning("ended what an earlier start left running: %s", ", ".join(ended))
     stack, why = _choose(home, settings, asked_for, detached=detached)
+    first(stack)
     limits = stack.limits.kind or f"NOT ENFORCED: {stack.limits.reason}"
     console.print(f"stack {stack.name} ({why}); limits: {limits}", highlight=False)
     for name, port in stack.ports.items():
@@ -65,6 +75,19 @@ def _choose(
     why = "asked for" if settings.stack == "compose" else f"Docker {engine.version} answers"
     left_out = "" if found.grafana else f"; without Grafana: {found.why}"
     return stack, f"{why}, with {kind}{left_out}"
+
+
+def attach(home: Home, left: Left, settings: Settings) -> Stack:
+    """Return the stack that was left running, to put load on it: nothing of it is started or ended.
+
+    Raises ConfigError where its engine does not answer.
+    """
+    if left.stack == NativeStack.name:
+        return NativeStack(home, dict(left.ports))
+    found = images.Images(left.images, None)
+    stack = ComposeStack(home, docker.probe(), found, dict(left.ports), set(PORTS))
+    stack.use(settings)
+    return stack
 
 
 def programs(home: Home, console: Console) -> None:

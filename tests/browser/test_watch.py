@@ -19,7 +19,6 @@ import pytest
 from lab.paths import ROOT
 from lab.snapshot import dashboards, live
 from lab.snapshot.evaluate import Evaluator, span
-from lab.stack.home import Home
 from lab.stack.toolchain import Toolchain
 from monitoring.signals import EVALUATION_INTERVAL_S
 
@@ -97,7 +96,7 @@ def prometheus(programs: Toolchain, tmp_path_factory) -> Iterator[Server]:
 @pytest.fixture
 def watch(prometheus: Server, tmp_path: Path) -> Iterator[str]:
     """The watch server's address, following the tests' Prometheus."""
-    source = live.Source(Home(tmp_path), prometheus.url)
+    source = live.Source(lambda: None, prometheus.url)
     with live.open_server(live.Wanted(port=None), source) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
@@ -156,7 +155,7 @@ def test_watch_serves_its_own_page_only(watch):
 
 
 def test_watch_without_a_prometheus_says_so(tmp_path):
-    source = live.Source(Home(tmp_path), None)
+    source = live.Source(lambda: None)
     with live.open_server(live.Wanted(), source) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

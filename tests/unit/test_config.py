@@ -97,6 +97,7 @@ def test_digest_changes_with_what_can_change_the_measurement() -> None:
         return plan(THREE_BY_TWO, {}, {**given, "FRAMEWORK": ("flask", "t")}).cells[0].digest
 
     assert digest() == digest(POSTGRES_PORT="5555") == digest(REPETITIONS="2")
+    assert digest() == digest(WATCH_PAGE="off")
     assert digest() != digest(THREADS="3")
 
 

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from lab.settings import build
+from lab.stack import state
 from lab.stack.home import Home
-from lab.stack.manual import STATE
 from lab.stack.monitoring import commands
 from lab.stack.running import grafana_of, prometheus_of
 from lab.stack.toolchain import Toolchain
@@ -38,7 +38,7 @@ def test_nothing_runs_where_nothing_is_recorded(home, tmp_path):
 
 def test_prometheus_of_a_run_is_found_by_its_own_configuration(home, programs: Toolchain):
     """A run tells nobody its addresses, but Prometheus scrapes itself."""
-    list(commands(programs, home, build({"PROMETHEUS_PORT": 9555})))
+    list(commands(programs, home, build({"PROMETHEUS_PORT": 9555}), "up"))
     assert prometheus_of(home) is None
     record(home, "prometheus")
     assert prometheus_of(home) == "http://127.0.0.1:9555"
@@ -46,7 +46,7 @@ def test_prometheus_of_a_run_is_found_by_its_own_configuration(home, programs: T
 
 def test_servers_of_make_up_are_found_by_what_it_printed(home):
     lines = [("prometheus", "http://127.0.0.1:9"), ("grafana", "http://127.0.0.1:3/d/poolscope-x")]
-    (home.run / STATE).write_text(json.dumps(lines))
+    state.write(home, state.Left(state.UP, "native", lines))
     assert prometheus_of(home) is None
     record(home, "flask")
     assert prometheus_of(home) == "http://127.0.0.1:9"

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lab import report, results, runner
+from lab import report, results, runner, watching
 from lab.config import MAIN_AXES, Cell, Plan, Preset, check_combination
 from lab.files import write_atomic
 from lab.results import Run
@@ -90,12 +90,10 @@ def open_session(
         run = results.create(lab.folder, runner.new_run_id(title, lab.folder, time.time()))
         try:
             asked_for = select.ports_asked_for(lab.env, {})
-            stack = select.open_stack(lab.home, first.settings, asked_for, lab.console)
-            try:
-                lab.console.print(f"run {run.run_id}: {description}", highlight=False)
-                stack.prepare(first.settings)
+            with watching.stack_of_run(
+                lab.home, run, [first.settings], asked_for, lab.console, description
+            ) as stack:
                 yield Session(run, request, stack, Preset(title, description), lab.console)
-            finally:
-                stack.stop()
+            watching.look_again(run, lab.console)
         finally:
             runner.settle(run)

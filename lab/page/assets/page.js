@@ -159,27 +159,35 @@
     document.body.classList.toggle("stale", kind === "lost");
   }
 
+  // Unix seconds of what is shown: the run as a whole, or the last of it.
+  function stretch() {
+    const { began, ended, longest_s } = data.live;
+    const to = ended ? Math.ceil(ended) : Math.floor(Date.now() / 1e3);
+    const chosen = document.getElementById("length").value;
+    const from = chosen === "run" ? Math.max(Math.floor(began), to - longest_s) : to - Number(chosen);
+    return [Math.min(from, to - 1), to];
+  }
+
   async function poll() {
     if (asking) return;
     asking = true;
     clearTimeout(timer);
     const uid = shownUid();
-    const length = Number(document.getElementById("length").value);
-    const to = Math.floor(Date.now() / 1e3);
+    const [from, to] = stretch();
     try {
-      const answer = await fetch(`data/${uid}?from=${to - length}&to=${to}`, { cache: "no-store" });
+      const answer = await fetch(`data/${uid}?from=${from}&to=${to}`, { cache: "no-store" });
       const found = await answer.json();
       if (!answer.ok) throw new Error(found.error);
       renew(found);
-      answered = to;
-      tell("on", paused ? "paused" : `live, every ${data.live.interval_s} s`);
+      answered = Date.now() / 1e3;
+      tell("on", data.live.ended ? "ended" : paused ? "paused" : `live, every ${data.live.interval_s} s`);
     } catch (error) {
-      const why = error instanceof TypeError ? "`make watch` has ended" : error.message;
+      const why = error instanceof TypeError ? data.live.again : error.message;
       tell("lost", `no answer since ${Poolscope.format.clock(answered)}: ${why}`);
     }
     asking = false;
     if (shownUid() !== uid) poll(); // the tab was changed in the meantime
-    else if (!paused) timer = setTimeout(poll, data.live.interval_s * 1e3);
+    else if (following()) timer = setTimeout(poll, data.live.interval_s * 1e3);
   }
 
   function renew(dashboard) {
@@ -194,21 +202,32 @@
     }
   }
 
+  const following = () => !paused && !data.live.ended;
+
   function live() {
     const pause = document.getElementById("pause");
+    const length = document.getElementById("length");
+    if (data.live.began) {
+      length.prepend(element("option", { value: "run" }, "the run"));
+      length.value = "run";
+    }
+    if (data.live.ended) {
+      pause.hidden = true;
+      tell("on", "ended");
+    }
     pause.addEventListener("click", () => {
       paused = !paused;
       pause.setAttribute("aria-pressed", String(paused));
       pause.textContent = paused ? "Go on" : "Pause";
       if (paused) { clearTimeout(timer); tell("on", "paused"); } else poll();
     });
-    document.getElementById("length").addEventListener("change", () => {
+    length.addEventListener("change", () => {
       for (const shared of contexts.values()) shared.zoom = null;
       poll();
     });
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) clearTimeout(timer);
-      else if (!paused) poll();
+      else if (following()) poll();
     });
     poll();
   }
