@@ -5,7 +5,7 @@ LAB := $(VENV)/bin/python -m lab
 READY := $(VENV)/.locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor bench ladder ladder-crash up monitoring down seed status logs report diagnose \
+.PHONY: help setup doctor bench ladder ladder-crash up load monitoring down seed status logs report diagnose \
         confirm tune diagnosis-suite snapshot watch reset presets images-offline test test-compose \
         lint format benchmarks lock
 
@@ -32,6 +32,9 @@ ladder-crash: $(READY) ## kill PostgreSQL in mid-write on every rung and count w
 
 up: $(READY) ## start one service with all monitoring: FRAMEWORK=fastapi ROUTE=direct
 	@$(LAB) up $(MAKEOVERRIDES)
+
+load: $(READY) ## load on what `make up` started: USERS=50 FOR=120 SCENARIO=... SPAWN_RATE=...
+	@$(LAB) load $(MAKEOVERRIDES)
 
 monitoring: $(READY) ## a run that has ended, in Grafana or the live page: RUN=latest
 	@$(LAB) monitoring $(MAKEOVERRIDES)

@@ -21,6 +21,7 @@ from lab import (
     doctor,
     env_file,
     kept,
+    manual_load,
     report,
     results,
     runner,
@@ -45,7 +46,7 @@ console = Console(width=WIDTH, soft_wrap=WIDTH is not None)
 #: Words of the command line that are no toggles: what to do rather than how.
 OPTIONS = frozenset(
     {"PRESET", "RESUME", "RUN", "CELL", "SERVICE", "LINES", "VERBOSE", "PYTHON", "WRITE"}
-    | {"DASHBOARD", "PNG", "PORT", "GRAFANA_URL", "PROMETHEUS_URL", "LIVE", "MAPPING"}
+    | {"FOR", "DASHBOARD", "PNG", "PORT", "GRAFANA_URL", "PROMETHEUS_URL", "LIVE", "MAPPING"}
     | {"PAIRS", "STEPS", "SLO_P95_MS", "TARGET_RPS", "CLASSES", "EACH", "FAULTS_SEED", "REMEDIES"}
 )
 
@@ -171,6 +172,20 @@ def up(words: Words = None) -> None:
         ) as watched,
     ):  # fmt: skip
         manual.up(home, settings, asked_for, console, watched)
+
+
+@app.command()
+def load(words: Words = None) -> None:
+    """Put load on what `make up` started: USERS=50 FOR=120 SCENARIO= SPAWN_RATE=."""
+    options, toggles = _split(words)
+    asked = manual_load.wanted(options, _overrides(toggles), env_file.ensure())
+    home = locate()
+    with locked(home, "make load"):
+        try:
+            manual_load.run(home, asked, console)
+        except Interrupted as error:
+            print(f"lab: load ended by {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
 
 
 @app.command()

@@ -83,7 +83,14 @@ def diagnose(url: str, mapping: Path | None = None) -> Diagnosis:
     """Diagnose what a Prometheus sees now; raise ServiceError where it does not answer."""
     expressions, settings = read_mapping(mapping)
     source = Source(Prometheus(url.rstrip("/")), expressions, time.time())
-    return decide.diagnose(facts(source, settings, f"what runs now, by {url}"))
+    return decide.diagnose(facts(source, settings, f"{subject(source)}, by {url}"))
+
+
+def subject(source: Source) -> str:
+    """Return the name of the cell that is announced, which only our own stack does."""
+    found = source.prometheus.query("lab_cell_info", source.at)
+    names = [str(one["metric"].get("cell_id")) for one in found]
+    return ", ".join(names) or "what runs now"
 
 
 def read_mapping(path: Path | None) -> tuple[dict[str, str], dict[str, Any]]:

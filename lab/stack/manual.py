@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from lab.stack.process import recorded, tail
 
 #: How make up's stack is called where a run has its id.
 RUN_ID = stores.UP
+#: The interval files of each load that was put on it, below the home's run folder.
+LOADS = "loads"
 
 
 class Watching(Protocol):
@@ -44,6 +47,7 @@ def up(
     try:
         stack.keep(stores.UP)
         stack.prepare(settings)
+        shutil.rmtree(home.run / LOADS, ignore_errors=True)
         facts = stack.facts()
         resolved = facts.with_prepared(settings)
         if resolved is None:
@@ -58,7 +62,7 @@ def up(
         stack.stop()
         raise
     _print(lines, console)
-    console.print("`make down` ends it", highlight=False)
+    console.print("`make load` puts load on it, `make down` ends it", highlight=False)
 
 
 def _images(stack: Stack) -> dict[str, str]:

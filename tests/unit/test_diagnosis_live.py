@@ -76,3 +76,14 @@ def test_mapping_with_a_mistake_is_refused(tmp_path: Path, text: str, words: str
     path.write_text(text)
     with pytest.raises(ConfigError, match=words):
         live.read_mapping(path)
+
+
+def test_live_names_the_cell_that_is_announced() -> None:
+    """Our own stack says what runs; anybody else's Prometheus does not."""
+
+    class Announced(Answers):
+        def query(self, expr: str, at: float) -> list[dict[str, Any]]:
+            return [{"metric": {"cell_id": "flask-direct-u5-1"}, "value": [at, "1"]}]
+
+    assert live.subject(live.Source(Announced({}), {}, 0.0)) == "flask-direct-u5-1"
+    assert live.subject(live.Source(Answers({}), {}, 0.0)) == "what runs now"
