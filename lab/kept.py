@@ -41,6 +41,7 @@ def show(home: Home, run: Run, settings: Settings, asked_for: set[str], console:
             where = watching.running(stack)
             lines = [("watch", where)] if where else []
             lines += [("prometheus", str(endpoints.prometheus))]
+            lines += [("grafana", endpoints.grafana)] if endpoints.grafana else []
             state.write(home, state.Left(state.MONITORING, stack.name, lines))
         except BaseException:
             stack.stop()

@@ -154,7 +154,7 @@ def announced(path: Path, up: Mapping[str, str], load: Mapping[str, str]) -> Ite
 
 @dataclass
 class Putting:
-    """One load; `started` is the first whole second with all users, None where it never came."""
+    """One load; `started` is the first second with all users throughout, None until it comes."""
 
     stack: Stack
     settings: Settings
@@ -207,7 +207,7 @@ class Putting:
             if first is None:
                 first, until = seen, seen.start + self.length_s
             if self.started is None and seen.users >= self.settings.users:
-                self.started = float(math.ceil(time.time()))
+                self.started = float(seen.start + 1)
                 if self.settings.generator_cpus:
                     load.limit(self.settings.generator_cpus)
                 tell.moment("window_start", self.started)
@@ -229,8 +229,9 @@ def summary(folder: Path, putting: Putting) -> str:
         seen = intervals.read(folder)
         if not seen:
             return f"{putting.cell_id}: nothing was sent"
-        start = seen[0].start if putting.started is None else putting.started
-        end = putting.ended or seen[-1].end
+        start, end = float(seen[0].start), seen[-1].end
+        if putting.started and putting.ended and putting.ended > putting.started:
+            start, end = putting.started, putting.ended
         found = intervals.merge(seen, start, end)
     except ResultError as error:
         return f"{putting.cell_id}: no figures: {error}"
@@ -239,7 +240,8 @@ def summary(folder: Path, putting: Putting) -> str:
         for name, value in (("P95", found.p95_ms), ("P99", found.p99_ms))
     ]
     errors = "n/a" if found.error_rate is None else f"{found.error_rate:.1%}"
-    over = "" if putting.started is not None else f", {found.users_max} users at most"
+    users = putting.settings.users
+    over = "" if found.users_max >= users else f", {found.users_max} of {users} users"
     return (
         f"{putting.cell_id}: {found.attempts:,} requests in {found.window_s:.0f} s, "
         f"{found.rps:,.1f} RPS, {', '.join(times)}, errors {errors}{over}"

@@ -144,10 +144,11 @@ class Watching:
         return None if self._page is None else f"{self._page.url}#{self.uid}"
 
     def _open(self, stack: Stack) -> live.Background | LeftPage | None:
+        begun: float | None = self.began
         again = f"`make monitoring RUN={self.run_id}` shows it again"
-        if self.run_id == UP:
-            again = "`make up` starts it again"
-        shown = live.Shown(self.run_id, self.began, self.ended, f"the server has ended; {again}")
+        if self.run_id == UP:  # it may go on for days, of which the last minutes matter
+            begun, again = None, "`make up` starts it again"
+        shown = live.Shown(self.run_id, begun, self.ended, f"the server has ended; {again}")
         if self.left:
             return LeftPage(self.home, stack, shown)
         return live.in_background(live.Source(lambda: prometheus_url(stack)), shown)

@@ -117,7 +117,7 @@ def _through(
 def wait_for_the_end(prometheus: str | None) -> None:
     """Wait until Prometheus has seen that no rung is measured any more, three scrapes at most.
 
-    Series whose end it did not see go on for five minutes, into the panels of the next run.
+    Series whose end it did not see go on for a while, into the run's last panels.
     """
     deadline = time.monotonic() + 3 * max(
         SCRAPE_INTERVAL_S["locust"], SCRAPE_INTERVAL_S["poolscope"]

@@ -218,7 +218,7 @@ def prometheus_scrapes(url: str, jobs: Sequence[str], since: float) -> None:
     It answers at once but finds its targets some 5 s later: a first window would lack samples.
     """
     found = httpx.get(
-        # Samples are kept over starts, and the last of an earlier one is found for five minutes.
+        # Samples are kept over starts of a run: the last of an earlier one is found for a while.
         f"{url}/api/v1/query",
         params={"query": f"up == 1 and timestamp(up) >= {since}"},
         timeout=5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -136,6 +137,48 @@ def test_live_page_survives_prometheus_s_restart(visit, watch, prometheus, monke
     # A browser notes each failed request by itself; that is the only thing it may note.
     noted = [c for c in opened.complaints if "503" not in c]
     opened.complaints[:] = noted
+
+
+def test_page_of_a_run_that_has_ended_shows_all_of_it_and_asks_once(visit, prometheus):
+    """No "connecting", no pause, no polling; each choice counts from the run's end."""
+    ended = time.time() - 2
+    shown = live.Shown("20261127-120000-quick", ended - 40, ended)
+    server = live.in_background(live.Source(lambda: None, prometheus.url), shown)
+    assert server is not None
+    try:
+        opened = visit(server.url, hash_="#poolscope-monitoring")
+        page = opened.page
+        assert page.locator("#state").text_content() == "ended"
+        page.wait_for_load_state("networkidle")
+        choices = page.locator("#length option").all_text_contents()
+        assert choices[:2] == ["the run", "last 5 min"]
+        assert page.locator("#pause").is_hidden()
+        page.wait_for_timeout((live.INTERVAL_S + 1) * 1000)
+        page.select_option("#length", "300")
+        page.wait_for_load_state("networkidle")
+        assert page.locator("#state").text_content() == "ended"
+    finally:
+        server.close()
+    asked = [url.partition("?")[2] for url in opened.requests if "/data/" in url]
+    end = math.ceil(ended)
+    begin = math.floor(ended - 40)
+    assert asked == [f"from={begin}&to={end}", f"from={end - 300}&to={end}"]
+
+
+def test_page_of_a_run_follows_it_from_its_start(visit, prometheus):
+    began = time.time() - 40
+    source = live.Source(lambda: None, prometheus.url)
+    server = live.in_background(source, live.Shown("20261127-120000-quick", began))
+    assert server is not None
+    try:
+        opened = visit(server.url, hash_="#poolscope-monitoring")
+        opened.page.wait_for_selector(".state.on", timeout=30_000)
+        assert opened.page.locator("#length").input_value() == "run"
+        assert "live, every" in opened.page.locator("#state").text_content()
+    finally:
+        server.close()
+    first = next(url for url in opened.requests if "/data/" in url)
+    assert f"from={math.floor(began)}&" in first
 
 
 def test_watch_serves_its_own_page_only(watch):

@@ -15,6 +15,7 @@ from lab.manual_load import Putting, announced, summary, wanted
 from lab.settings import build
 from lab.stack.home import Home
 from lab.stack.native import NativeStack
+from lab.stack.ports import next_free
 from tests.unit.test_load_intervals import line, write
 
 UP = {"run_id": "up", "cell_id": "flask-direct", "framework": "flask", "route": "direct"}
@@ -67,9 +68,11 @@ def test_a_port_of_another_program_is_refused_and_one_inside_moves():
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port}, where Prometheus looks"):
             manual_load._refuse_taken({"locust_metrics_port": port, "locust_master_port": 1})
-        ports = {"locust_metrics_port": port + 1, "locust_master_port": port}
+        spare = next_free("LOCUST_METRICS_PORT", 20_000, [])
+        ports = {"locust_metrics_port": spare, "locust_master_port": port}
         manual_load._refuse_taken(ports)
-        assert ports["locust_master_port"] > port + 1
+        assert ports["locust_metrics_port"] == spare
+        assert ports["locust_master_port"] not in (port, spare)
 
 
 def test_announcement_leaves_the_servers_and_is_taken_back(tmp_path):
@@ -112,7 +115,13 @@ def test_summary_covers_the_seconds_with_all_users(tmp_path, putting):
 
 def test_summary_of_a_load_that_never_had_all_users_says_so(tmp_path, putting):
     write(tmp_path, 1, line(10, [1, 2], users=1), line(11, users=1))
-    assert summary(tmp_path, putting).endswith("errors 0.0%, 1 users at most")
+    assert summary(tmp_path, putting).endswith("errors 0.0%, 1 of 2 users")
+
+
+def test_summary_of_a_load_too_short_for_a_window_covers_all_of_it(tmp_path, putting):
+    write(tmp_path, 1, line(10, [1, 2]))
+    putting.started, putting.ended = 11.0, 11.0
+    assert "2 requests in 1 s" in summary(tmp_path, putting)
 
 
 def test_summary_without_requests_has_no_figures(tmp_path, putting):

@@ -171,6 +171,7 @@
   async function poll() {
     if (asking) return;
     asking = true;
+    let lost = false;
     clearTimeout(timer);
     const uid = shownUid();
     const [from, to] = stretch();
@@ -182,12 +183,13 @@
       answered = Date.now() / 1e3;
       tell("on", data.live.ended ? "ended" : paused ? "paused" : `live, every ${data.live.interval_s} s`);
     } catch (error) {
+      lost = true;
       const why = error instanceof TypeError ? data.live.again : error.message;
       tell("lost", `no answer since ${Poolscope.format.clock(answered)}: ${why}`);
     }
     asking = false;
     if (shownUid() !== uid) poll(); // the tab was changed in the meantime
-    else if (following()) timer = setTimeout(poll, data.live.interval_s * 1e3);
+    else if (following() || lost && !paused) timer = setTimeout(poll, data.live.interval_s * 1e3);
   }
 
   function renew(dashboard) {
