@@ -79,7 +79,7 @@ def run(home: Home, asked: Wanted, console: Console) -> None:
     settings = build(values | asked.secrets | asked.toggles)
     config.check_combination(settings)
     _refuse_taken(left.ports)
-    stack = select.attach(home, left, settings)
+    stack = select.attach(home, left)
     cell_id, folder = _cell(home, settings)
     putting = Putting(stack, settings, cell_id, folder, asked.length_s)
     if where := left.line("watch"):

@@ -111,7 +111,7 @@ class ComposeStack:
         for old in self.home.run.glob("*.log"):
             old.unlink()
         self.announce(None)
-        self.use(settings)
+        self._use(settings)
         self._postgres(settings)
         self._provision(settings)
 
@@ -132,7 +132,7 @@ class ComposeStack:
 
     def start_database(self, settings: Settings) -> Endpoints:
         """See Stack."""
-        self.use(settings)
+        self._use(settings)
         self._remove(*servers.APPS, "pgbouncer", PGBOUNCER_MONITOR)
         self._postgres(settings)
         self._provision(settings)
@@ -149,7 +149,7 @@ class ComposeStack:
 
     def monitor(self, settings: Settings) -> Endpoints:
         """See Stack."""
-        self.use(settings)
+        self._use(settings)
         if settings.monitoring == "on":
             self._monitor(settings, served=False)
         return self._endpoints(settings)
@@ -162,7 +162,7 @@ class ComposeStack:
             "PROMETHEUS_CONFIG": KEPT_CONFIG.name,
             "PROMETHEUS_RETENTION": stores.KEPT_RETENTION,
         }
-        self.use(settings)
+        self._use(settings)
         self._up("prometheus", *([grafana.NAME] if self.images.grafana else []))
         endpoints = self._endpoints(settings)
         check = partial(servers.http_answers, f"{endpoints.prometheus}/-/ready")
@@ -210,7 +210,7 @@ class ComposeStack:
             "LOCUST_WORKERS": str(workers),
             "LOCUST_RUN_TIME": f"{bound_s:.0f}s",
         }
-        self.use(settings)
+        self._use(settings)
         with shielded():
             self._up(*LOAD, fresh=True, env=env)
             self._running -= set(LOAD)  # its end is the load's to notice
@@ -284,7 +284,7 @@ class ComposeStack:
     def _placed(self, settings: Settings) -> Settings:
         return settings.model_copy(update=self.ports)
 
-    def use(self, settings: Settings) -> None:
+    def _use(self, settings: Settings) -> None:
         """Give the compose file these settings."""
         self._settings = settings
         own = {
@@ -327,7 +327,7 @@ class ComposeStack:
         self.ports[name] = next_free(name, port + 1, self.ports.values())
         log.warning("%s %d was taken in the meantime; using %d", name.upper(), port,
                     self.ports[name])  # fmt: skip
-        self.use(self._settings)
+        self._use(self._settings)
         return True
 
     def _remove(self, *services: str) -> None:

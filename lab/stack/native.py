@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from lab.settings import Settings
 from lab.stack import grafana, limits, monitoring, provision, servers, stores, toolchain
 from lab.stack.base import Endpoints, Pgbench, StackFacts, Story
 from lab.stack.home import Home
-from lab.stack.ports import allocate, free
+from lab.stack.ports import allocate, free, next_free
 from lab.stack.process import Command, Process, end_recorded, tail
 from lab.stack.ready import wait_until
 
@@ -39,9 +39,17 @@ class NativeStack:
 
     name = "native"
 
-    def __init__(self, home: Home, ports: dict[str, int], *, detached: bool = False) -> None:
+    def __init__(
+        self,
+        home: Home,
+        ports: dict[str, int],
+        asked_for: Collection[str] = (),
+        *,
+        detached: bool = False,
+    ) -> None:
         self.home = home
         self.ports = ports
+        self._asked_for = asked_for
         self._detached = detached
         self._processes: dict[str, Process] = {}
         self._postgres_key: tuple[Any, ...] = ()
@@ -60,7 +68,7 @@ class NativeStack:
         cls, home: Home, settings: Settings, asked_for: set[str], *, detached: bool = False
     ) -> NativeStack:
         """Take free ports, and return a stack that runs nothing."""
-        return cls(home, allocate(settings, asked_for), detached=detached)
+        return cls(home, allocate(settings, asked_for), asked_for, detached=detached)
 
     # --- the contract ---------------------------------------------------------------------------
 
@@ -113,7 +121,7 @@ class NativeStack:
         """See Stack."""
         self.home.run.mkdir(parents=True, exist_ok=True)
         self.tools = toolchain.ensure(self.home.toolchain)
-        settings = self._placed(settings)
+        settings = self._moved(self._placed(settings), ["prometheus"])
         command = monitoring.looking_back(self.tools, self.home, settings, store)
         self._run(command, limited=False)
         endpoints = self._endpoints(settings)
@@ -227,6 +235,7 @@ class NativeStack:
         return settings.model_copy(update=self.ports)
 
     def _endpoints(self, s: Settings) -> Endpoints:
+        s = self._placed(s)  # the monitoring may have moved
         shown = grafana.url(s) if grafana.NAME in self._processes else None
         return replace(servers.endpoints(s), grafana=shown)
 
@@ -316,6 +325,7 @@ class NativeStack:
         """
         assert self.tools is not None
         self._write_state()
+        s = self._moved(s, monitoring.NAMES)
         for command, url in monitoring.commands(self.tools, self.home, s, self._store):
             running = self._processes.get(command.name)
             if running is not None and running.alive():
@@ -331,8 +341,27 @@ class NativeStack:
         if self.grafana is not None and grafana.NAME not in self._processes:
             self._grafana(self.grafana, s)
 
+    def _moved(self, s: Settings, names: Collection[str]) -> Settings:
+        """Give servers that do not run yet another port where theirs was taken in the meantime.
+
+        Another lab's server would answer in place of theirs, or they could not start.
+        """
+        for name in names:
+            running = self._processes.get(name)
+            variable = f"{name}_port"
+            port = self.ports[variable]
+            if (running is not None and running.alive()) or free(port):
+                continue
+            if variable.upper() in self._asked_for:
+                _refuse_taken(name, s, variable)
+            self.ports[variable] = next_free(variable, port + 1, self.ports.values())
+            log.warning("%s %d was taken in the meantime; using %d", variable.upper(), port,
+                        self.ports[variable])  # fmt: skip
+        return self._placed(s)
+
     def _grafana(self, found: grafana.Grafana, s: Settings) -> None:
         """Start Grafana; it is no part of what is measured, so a run goes on without it."""
+        s = self._moved(s, [grafana.NAME])
         process = self._run(grafana.command(found, self.home, s), limited=False)
         where = grafana.url(s)
         try:

@@ -77,7 +77,7 @@ def _choose(
     return stack, f"{why}, with {kind}{left_out}"
 
 
-def attach(home: Home, left: Left, settings: Settings) -> Stack:
+def attach(home: Home, left: Left) -> Stack:
     """Return the stack that was left running, to put load on it: nothing of it is started or ended.
 
     Raises ConfigError where its engine does not answer.
@@ -85,9 +85,7 @@ def attach(home: Home, left: Left, settings: Settings) -> Stack:
     if left.stack == NativeStack.name:
         return NativeStack(home, dict(left.ports))
     found = images.Images(left.images, None)
-    stack = ComposeStack(home, docker.probe(), found, dict(left.ports), set(PORTS))
-    stack.use(settings)
-    return stack
+    return ComposeStack(home, docker.probe(), found, dict(left.ports), set(PORTS))
 
 
 def programs(home: Home, console: Console) -> None:

@@ -20,6 +20,7 @@ from lab.settings import build
 from lab.stack import limits
 from lab.stack.home import Home, closed_folder, locked
 from lab.stack.limits import CgroupV1, CgroupV2, Limits
+from lab.stack.native import NativeStack
 from lab.stack.ports import allocate, free
 from lab.stack.process import Command, Process, end_recorded, recorded, tail
 from lab.stack.ready import wait_until
@@ -287,3 +288,32 @@ def test_a_closed_folder_on_the_way_is_found(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o700)
     assert closed_folder(tmp_path / "closed" / "deep" / "er") is not None
     assert closed_folder(Path("/usr/bin")) is None
+
+
+def test_monitoring_moves_from_a_port_that_was_taken_in_the_meantime(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another lab may be faster between the choice of a port and its use."""
+    settings = build({})
+    stack = NativeStack.open(Home(tmp_path), settings, set())
+    first = dict(stack.ports)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", first["prometheus_port"]))
+        taken.listen()
+        placed = stack._moved(settings, ["prometheus", "poolscope_exporter"])
+    assert placed.prometheus_port == stack.ports["prometheus_port"] > first["prometheus_port"]
+    assert placed.prometheus_port not in first.values()
+    assert placed.poolscope_exporter_port == first["poolscope_exporter_port"]
+    assert f"PROMETHEUS_PORT {first['prometheus_port']} was taken" in caplog.text
+
+
+def test_monitoring_keeps_to_a_port_that_was_asked_for(tmp_path: Path) -> None:
+    settings = build({})
+    stack = NativeStack.open(Home(tmp_path), settings, set())
+    asked = NativeStack(Home(tmp_path), stack.ports, {"PROMETHEUS_PORT"})
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", stack.ports["prometheus_port"]))
+        taken.listen()
+        placed = settings.model_copy(update=stack.ports)
+        with pytest.raises(ServiceError, match="was taken by another program in the meantime"):
+            asked._moved(placed, ["prometheus"])

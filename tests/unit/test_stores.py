@@ -12,7 +12,10 @@ from lab.paths import ROOT
 from lab.runner import new_run_id
 from lab.settings import build
 from lab.stack import stores
+from lab.stack.compose import ComposeStack
+from lab.stack.docker import Engine
 from lab.stack.home import Home
+from lab.stack.images import Images
 from lab.stack.monitoring import commands, looking_back
 from lab.stack.toolchain import Toolchain
 from monitoring.signals import SCRAPE_INTERVAL_S
@@ -149,3 +152,19 @@ def test_looking_back_scrapes_nothing_and_loses_nothing(tmp_path, programs: Tool
     words = [line for line in Path(config).read_text().splitlines() if not line.startswith("#")]
     assert words == ["global: {}"]
     assert f"--storage.tsdb.retention.time={stores.KEPT_RETENTION}" in args
+
+
+def test_the_compose_file_is_told_which_store(volume, tmp_path):
+    """So that containers write to the run's own folder of the volume."""
+    volume[1]()
+    home = Home(tmp_path / "home")
+    engine = Engine("28.0", "2.30", 2, 2**30, "v2", cpu_limits=True, rootless=False)
+    found = Images({"PROMETHEUS_IMAGE": "prom/prometheus"}, None)
+    stack = ComposeStack(home, engine, found, {"grafana_port": 3000}, set())
+    stack._use(build({}))
+    assert stack.project.env["PROMETHEUS_STORE"] == "up"
+    stack.keep(RUNS[0])
+    stack._use(build({}))
+    assert stack.project.env["PROMETHEUS_STORE"] == RUNS[0]
+    assert "PROMETHEUS_CONFIG" not in stack.project.env
+    assert stack.grafana_url is None
