@@ -1,4 +1,4 @@
-"""What only the gunicorn master can see: its workers, which of them are busy, and the backlog.
+"""What only the gunicorn master can see: its workers, their use, and the backlog.
 
 The backlog of a listening socket is asked of the socket itself (TCP_INFO): of /proc/net/tcp the
 whole would have to be read, a line for each connection of the host, at the service's expense.
@@ -6,17 +6,21 @@ whole would have to be read, a line for each connection of the host, at the serv
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Final, Protocol
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.registry import Collector
 
+PROC: Final = Path("/proc")
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 #: The gauge of metrics.py, which opens files where it is imported.
 _IN_PROGRESS: Final = "http_requests_in_progress"
 #: struct tcp_info: eight bytes, then 32-bit numbers. Of a socket that listens, the fifth of them
@@ -40,9 +44,11 @@ class Arbiter(Protocol):
 class MasterCollector(Collector):
     """Looks at the master at each scrape; nothing is done for it in the request path."""
 
-    def __init__(self, arbiter: Arbiter, folder: Path) -> None:
+    def __init__(self, arbiter: Arbiter, folder: Path, exits: Callable[[], int]) -> None:
         self._arbiter = arbiter
         self._folder = folder
+        self._exits = exits
+        self._places = Places()
 
     def describe(self) -> list[Metric]:
         """Say nothing beforehand: there are no workers yet."""
@@ -56,6 +62,12 @@ class MasterCollector(Collector):
         yield GaugeMetricFamily(
             "service_workers_busy", "Workers with a request under way.", value=busy
         )
+        yield CounterMetricFamily(
+            "service_worker_restarts",
+            "Workers that ended, each replaced by a new one: MAX_REQUESTS, timeouts, crashes.",
+            value=self._exits(),
+        )
+        yield self._memory(pids)
         found = backlog(listener.sock for listener in self._arbiter.LISTENERS)
         if found is None:
             return
@@ -70,6 +82,53 @@ class MasterCollector(Collector):
             "Connections that may wait to be accepted.",
             value=most,
         )
+
+    def _memory(self, pids: Iterable[int]) -> Metric:
+        family = GaugeMetricFamily(
+            "service_worker_memory_bytes",
+            "Memory of each worker, without pages of files, which all share.",
+            labels=["worker"],
+        )
+        for place, pid in self._places.of(pids).items():
+            if (size := memory_bytes(pid)) is not None:
+                family.add_metric([str(place)], size)
+        return family
+
+
+class Places:
+    """Numbers the workers from 1 on; one that takes another's place gets its number.
+
+    Process ids would make a new series of each worker that MAX_REQUESTS replaces.
+    """
+
+    def __init__(self) -> None:
+        self._pids: dict[int, int] = {}
+
+    def of(self, pids: Iterable[int]) -> dict[int, int]:
+        """Return the process of each number that is taken now."""
+        pids = list(pids)
+        kept = {place: pid for place, pid in self._pids.items() if pid in pids}
+        free = (place for place in count(1) if place not in kept)
+        new = [pid for pid in pids if pid not in kept.values()]
+        self._pids = kept | dict(zip(free, new, strict=False))
+        return dict(sorted(self._pids.items()))
+
+
+def memory_bytes(pid: int, proc: Path = PROC) -> int | None:
+    """Return a process's memory without pages of files (its RssAnon); None once it is gone.
+
+    Programs and libraries are mapped by all workers, and RSS counts them once for each. The exact
+    division of shared pages by the kernel (PSS) takes 0.6 ms per worker and scrape, with a lock on
+    the worker's memory, against 15 us: too much for what is being measured. What is left in here of
+    the master's own pages is little, since each worker loads the application itself.
+    """
+    try:
+        words = (proc / str(pid) / "statm").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    resident, of_files = int(words[1]), int(words[2])
+    # One that ended, and that the master has not waited for yet, has none.
+    return (resident - of_files) * PAGE_BYTES if resident else None
 
 
 def in_progress(folder: Path, pid: int) -> float:

@@ -102,7 +102,9 @@ def _refuse(message: str) -> int:
 class MasterMetrics:
     """Is the metrics side of the master: gunicorn's hooks; all do nothing with METRICS=off."""
 
-    _server: MetricsServer | None = None  # of the class: outlives a reload of the configuration
+    # Of the class: both outlive a reload of the configuration.
+    _server: MetricsServer | None = None
+    _exits = 0
 
     def __init__(self, settings: ServiceEnvironment) -> None:
         self._on = settings.metrics == "on"
@@ -123,12 +125,14 @@ class MasterMetrics:
     def when_ready(self, server: Any) -> None:
         """Start to serve /metrics; OSError (port taken) ends the master."""
         if self._on:
-            workers = MasterCollector(server, Path(os.environ[MULTIPROC_DIR]))
+            folder = Path(os.environ[MULTIPROC_DIR])
+            workers = MasterCollector(server, folder, lambda: MasterMetrics._exits)
             MasterMetrics._server = MetricsServer(*self._address, workers)
             MasterMetrics._server.start()
 
     def child_exit(self, server: Any, worker: Any) -> None:
         """Take a gone worker's gauges out; its counters stay counted."""
+        MasterMetrics._exits += 1
         if self._on:
             mark_process_dead(worker.pid)
             gone_workers.fold(Path(os.environ[MULTIPROC_DIR]), server.WORKERS)
