@@ -157,7 +157,7 @@ class CellRun:
                 held = HOLD if s.hot_row_hold_ms else HOLD[:1]
                 for statement in (*RESET, *held):
                     connection.execute(statement.format(milliseconds=s.hot_row_hold_ms))
-                before = edges.take(_only_service(endpoints), connection)
+                before = edges.take(_only_service(endpoints), connection, endpoints.start_token)
             bound_s = s.users / s.spawn_rate + s.warmup + s.window + SLACK_S
             load = self.stack.load(s, folder, bound_s)
             try:
@@ -167,7 +167,7 @@ class CellRun:
                 with self._phase("stopping the load"):
                     load.stop()
             with self._phase("collecting"):
-                after = edges.take(_only_service(endpoints), connection)
+                after = edges.take(_only_service(endpoints), connection, endpoints.start_token)
                 seen = intervals.read(folder)
                 samples, series = self._samples(endpoints, folder, start)
         with self._phase("validating"):
@@ -220,9 +220,9 @@ class CellRun:
             self._tell("window_end", start + s.window)
             self._until(start, load, follower)
         with self._phase("measuring", s.window):
-            first = edges.take(endpoints.metrics, connection)
+            first = edges.take(endpoints.metrics, connection, endpoints.start_token)
             self._until(start + s.window, load, follower)
-            last = edges.take(endpoints.metrics, connection)
+            last = edges.take(endpoints.metrics, connection, endpoints.start_token)
             self._written(load, follower, start + s.window)
         return start, first, last
 

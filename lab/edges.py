@@ -62,14 +62,25 @@ class Edge:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def take(metrics: Mapping[str, str], connection: psycopg.Connection | None) -> Edge:
-    """Read all sources at once; one that does not answer is in `failed`, not an error."""
+#: The label that our own servers have on every sample (monitoring/identity.py), and their jobs.
+START = "start"
+OURS = ("service", "poolscope", "locust")
+
+
+def take(metrics: Mapping[str, str], connection: psycopg.Connection | None, token: str) -> Edge:
+    """Read all sources at once; one that does not answer is in `failed`, not an error.
+
+    So is one that is not of the stack with this start token: another lab's, on a port of ours.
+    """
     at = time.time()
     scrapes: dict[str, Scrape] = {}
     failed: dict[str, str] = {}
     sql = None
     with ThreadPoolExecutor(max_workers=len(metrics) + 1) as pool:
-        wanted = {job: pool.submit(scrape, url) for job, url in metrics.items()}
+        wanted = {
+            job: pool.submit(scrape, url, token if job in OURS else None)
+            for job, url in metrics.items()
+        }
         counted = pool.submit(count, connection) if connection is not None else None
         for job, future in wanted.items():
             try:
@@ -85,8 +96,11 @@ def take(metrics: Mapping[str, str], connection: psycopg.Connection | None) -> E
     return Edge(at, scrapes, sql, cpu._asdict(), failed)
 
 
-def scrape(url: str) -> Scrape:
-    """Return the samples of a /metrics URL; raise httpx.HTTPError or ValueError."""
+def scrape(url: str, token: str | None) -> Scrape:
+    """Return the samples of a /metrics URL without START; raise httpx.HTTPError or ValueError.
+
+    With a token, all samples must be of a server that was started with it.
+    """
     # Before the request: the exporter reads CPU time first, then asks servers that may be busy.
     at = time.time()
     answer = httpx.get(url, timeout=TIMEOUT_S, trust_env=False)
@@ -94,7 +108,12 @@ def scrape(url: str) -> Scrape:
     samples: dict[str, dict[Labels, float]] = {}
     for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:
-            samples.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+            labels = dict(sample.labels)
+            start = labels.pop(START, "")
+            if token is not None and not start.startswith(f"{token}/"):
+                whose = f"start token {start.partition('/')[0]!r}" if start else "no start token"
+                raise ValueError(f"{url} is another program's: {whose}, not {token!r}")
+            samples.setdefault(sample.name, {})[frozenset(labels.items())] = sample.value
     return Scrape(at, samples)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from gevent.pywsgi import WSGIServer
-from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client import ProcessCollector, make_wsgi_app
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -22,6 +22,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from loadtest.intervals import HIGHEST_INDEX, Second, index_floor_us
+from monitoring.identity import StartedRegistry
 
 # Seconds: those of the services' http_request_duration_seconds, so that the two can be laid over
 # each other, and the client's timeout on top.
@@ -131,7 +132,7 @@ class LoadCollector(Collector):
 
 def serve_metrics(port: int, collector: LoadCollector, host: str = "127.0.0.1") -> WSGIServer:
     """Serve the collector and this process's own metrics; OSError if it cannot."""
-    registry = CollectorRegistry()
+    registry = StartedRegistry("locust")
     registry.register(collector)
     ProcessCollector(registry=registry)
     server = WSGIServer((host, port), make_wsgi_app(registry), log=None)

@@ -24,6 +24,9 @@ TARGETS = {
     "postgres": ["postgres-exporter:9187"],
     "prometheus": ["localhost:9090"],
 }
+#: What docker-compose.yml gives to its servers: a name on its network can be nobody else's.
+START_TOKEN = "compose"
+INSTANCES = {"postgres": "postgres_exporter"}
 #: The packaged exporter ends where PgBouncer is not there, so on the direct route it is not run.
 DISCOVERED = {"pgbouncer": ("pgbouncer-exporter", 9127)}
 #: Poolscope's exporter gives PgBouncer's figures under the packaged exporter's own names. Scraped
@@ -42,6 +45,9 @@ def render() -> str:
         "targets": TARGETS,
         "discovered": DISCOVERED,
         "renamed": RENAMED,
+        "start_token": START_TOKEN,
+        "instances": INSTANCES,
+        "paths": {},
         "rule_files": ["/etc/prometheus/rules/*.yml"],
     }
     return HEADER + environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(values)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from apps.common import gone_workers
+from monitoring.identity import StartedRegistry
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -19,7 +20,7 @@ def exposition(*more: Collector) -> bytes:
 
     Raises ValueError where that folder is not set or missing.
     """
-    registry = CollectorRegistry()
+    registry = StartedRegistry(os.environ.get("FRAMEWORK", "service"))
     for collector in more:
         registry.register(collector)
     MultiProcessCollector(registry)

@@ -18,8 +18,7 @@ from lab.ladder import generator, records, tables
 from lab.ladder.generator import Account
 from lab.ladder.records import RungRecord, Verification
 from lab.ladder.rung import POLL_S, RungRun
-from lab.stack.base import Endpoints
-from lab.stack.process import Process
+from lab.stack.base import Endpoints, Load
 
 #: One acknowledgement of `acknowledged-<process>.bin`: see loadtest.ladder.tally.
 ACKNOWLEDGEMENT = np.dtype([("at", "<f8"), ("first", "<i8"), ("size", "<i8")])
@@ -100,7 +99,7 @@ class CrashRun(RungRun):
         )
 
 
-def wait_for_writes(process: Process, folder: Path, since: float) -> None:
+def wait_for_writes(process: Load, folder: Path, since: float) -> None:
     """Wait until a second that began since then has an acknowledgement; raise ServiceError.
 
     The second that `since` lies in may hold acknowledgements from before it.

@@ -18,6 +18,7 @@ from lab.ladder.settings import LadderSettings
 from lab.paths import ROOT
 from lab.stack.base import Endpoints
 from lab.stack.process import Command
+from lab.stack.servers import START_TOKEN
 
 #: How long writes under way, and the generator's last words, may take.
 STOP_S = 40
@@ -51,7 +52,12 @@ def command(
         "KEEP_ACKNOWLEDGEMENTS": str(keep).lower(),
     }
     env = {f"LADDER_{name}": str(value) for name, value in given.items() if value is not None}
-    env |= {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "HOME": str(folder)}
+    env |= {
+        START_TOKEN: endpoints.start_token,
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LC_ALL": "C.UTF-8",
+        "HOME": str(folder),
+    }
     env |= {"PYTHONDONTWRITEBYTECODE": "1"}
     args = [sys.executable, "-m", "loadtest.ladder"]
     return Command("ladder", args, env, ROOT, stop_timeout_s=STOP_S)

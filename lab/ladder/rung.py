@@ -22,7 +22,7 @@ from lab.ladder.settings import LadderSettings
 from lab.ladder.watch import Sampling
 from lab.results import Run
 from lab.settings import Settings
-from lab.stack.base import Endpoints, LadderStack
+from lab.stack.base import Endpoints, LadderStack, Load
 from lab.stack.process import Process
 
 POLL_S = 0.05
@@ -137,7 +137,7 @@ class RungRun:
                 tables.empty(connection)
         return endpoints
 
-    def start_generator(self, folder: Path, endpoints: Endpoints, *, keep: bool = False) -> Process:
+    def start_generator(self, folder: Path, endpoints: Endpoints, *, keep: bool = False) -> Load:
         """Start writing."""
         port = endpoints.metrics["locust"].rsplit(":", 1)[1].split("/")[0]
         command = generator.command(
@@ -145,7 +145,7 @@ class RungRun:
             seed=self.settings.seed, prepares=self.stack.facts().pgbouncer_prepares,
             metrics_port=int(port), keep=keep,
         )  # fmt: skip
-        return Process(command, folder)
+        return self.stack.watched(Process(command, folder), self.settings)
 
     def _write(self, folder: Path, endpoints: Endpoints) -> tuple[generator.Started, Measured]:
         """Let the generator write and measure its window; it has ended afterwards."""
@@ -178,7 +178,7 @@ class RungRun:
         watched = Watched(waits, sampling.failed)
         return window, measured(self.rung, inside, account, first, last, watched, limit)
 
-    def opened(self, process: Process, folder: Path) -> generator.Started:
+    def opened(self, process: Load, folder: Path) -> generator.Started:
         """Wait until every process writes; raise ServiceError where that does not come."""
         deadline = time.monotonic() + OPEN_S
         while (window := generator.started(folder)) is None:
@@ -189,7 +189,7 @@ class RungRun:
             time.sleep(POLL_S)
         return window
 
-    def ended(self, process: Process) -> None:
+    def ended(self, process: Load) -> None:
         """Wait for the generator's end; raise ServiceError where it does not come."""
         deadline = time.monotonic() + AFTER_S
         while process.alive():
@@ -197,7 +197,7 @@ class RungRun:
                 raise ServiceError(f"the generator still runs {AFTER_S:g} s after its window")
             time.sleep(POLL_S)
 
-    def _until(self, moment: float, process: Process) -> None:
+    def _until(self, moment: float, process: Load) -> None:
         while (left := moment - time.time()) > 0:
             if not process.alive():
                 raise ServiceError(f"the generator ended in mid-run: {process.tail(3)}")
@@ -209,7 +209,8 @@ class RungRun:
         urls = {job: url for job, url in endpoints.metrics.items() if job == "poolscope"}
         row = connection.execute(STATEMENTS, (endpoints.service_role,)).fetchone()
         wal = tables.wal_position(connection)
-        return Reading(edges.take(urls, None), wal, int(row[0]) if row else 0)
+        edge = edges.take(urls, None, endpoints.start_token)
+        return Reading(edge, wal, int(row[0]) if row else 0)
 
     def _verify(self, folder: Path) -> Verification:
         """Count the rows, after PostgreSQL's recovery where it died."""

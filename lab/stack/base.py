@@ -20,7 +20,8 @@ class Endpoints:
     `grafana` is None where the stack has none.
 
     `metrics` maps a scrape job (service, postgres, poolscope, locust) to its URL; a job that does
-    not run with these settings is missing.
+    not run with these settings is missing. `start_token` is what our own servers among them have on
+    every sample: another program on the port has not.
     """
 
     service: str
@@ -32,6 +33,7 @@ class Endpoints:
     service_role: str
     service_password: str = field(repr=False)
     database: str
+    start_token: str
     grafana: str | None = None
 
 
@@ -134,7 +136,7 @@ class Load(Protocol):
     def stop(self) -> None:
         """Stop it; requests in flight end first."""
 
-    def tail(self) -> str:
+    def tail(self, lines: int = 20) -> str:
         """Return the end of its log."""
 
 
@@ -214,6 +216,9 @@ class LadderStack(Stack, Protocol):
     The native one: the ladder's generator is a process of this host, without a proxy before
     PostgreSQL that would be part of what it measures.
     """
+
+    def watched(self, load: Load, settings: Settings) -> Load:
+        """Have the metrics of a load that this stack did not start scraped while it runs."""
 
     def kill_database(self) -> float:
         """End PostgreSQL and all its backends as a crash would; return when, in Unix time.

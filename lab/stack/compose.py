@@ -20,10 +20,11 @@ from lab.interrupts import shielded
 from lab.load import generator_processes
 from lab.settings import Settings
 from lab.stack import docker, grafana, provision, servers, stores
-from lab.stack.base import Endpoints, Pgbench, StackFacts, Story
+from lab.stack.base import Endpoints, Load, Pgbench, StackFacts, Story
 from lab.stack.compose_load import ComposeLoad
 from lab.stack.compose_settings import check_memory, environment, versions
 from lab.stack.docker import Engine, PortTaken
+from lab.stack.due_load import DueLoad, due, serves
 from lab.stack.home import Home
 from lab.stack.images import Images
 from lab.stack.limits import Limits
@@ -48,6 +49,8 @@ PORT_TRIES = 5
 #: Inside a limited container a check would be paid from what it measures.
 NO_CHECKS = "24h"
 LIMITED = ("db", "app", "pgbouncer")
+#: What docker-compose.yml gives to its servers.
+START_TOKEN = "compose"
 
 
 class ComposeStack:
@@ -78,6 +81,9 @@ class ComposeStack:
         )
         self._detached = detached
         self._running: set[str] = set()
+        self._answering: set[str] = set()
+        self._measured = False
+        self._loading = False
         self._caps: dict[str, float] = {}
         self._postgres_key: tuple[Any, ...] = ()
         self._provision_key: tuple[Any, ...] = ()
@@ -198,7 +204,7 @@ class ComposeStack:
         self._story = story
         self._write_state()
 
-    def load(self, settings: Settings, folder: Path, bound_s: float) -> ComposeLoad:
+    def load(self, settings: Settings, folder: Path, bound_s: float) -> Load:
         """See Stack."""
         owner = folder.stat()
         ids = (0, 0) if self.engine.rootless else (owner.st_uid, owner.st_gid)
@@ -214,7 +220,9 @@ class ComposeStack:
         with shielded():
             self._up(*LOAD, fresh=True, env=env)
             self._running -= set(LOAD)  # its end is the load's to notice
-            return ComposeLoad(self.project, workers, self.home.run / "locust.log")
+            load = ComposeLoad(self.project, workers, self.home.run / "locust.log")
+        port = self.ports["locust_metrics_port"]
+        return DueLoad(load, partial(serves, servers.HOST, port, START_TOKEN), self._load_due)
 
     def pgbench(self) -> Pgbench:
         """See Stack."""
@@ -250,9 +258,12 @@ class ComposeStack:
     def stop(self) -> None:
         """See Stack."""
         with shielded():
+            self._quiet(*self._answering)
             take_down(self.home)
             self._running.clear()
             self._caps.clear()
+            if self.state_folder.is_dir():  # else a stack started by hand would find nobody due
+                self._write_state(known=False)
 
     # --- the parts ------------------------------------------------------------------------------
 
@@ -269,17 +280,21 @@ class ComposeStack:
         """See Stack."""
         return self.state_folder / STATE_FILE
 
-    def _write_state(self) -> None:
-        """Write what Poolscope's exporter reads at every scrape; its groups it finds by itself."""
+    def _write_state(self, *, known: bool = True) -> None:
+        """Write what Poolscope's exporter reads at every scrape; its groups it finds by itself.
+
+        Unless it is `known` who is due, nothing is said of it.
+        """
         self.state_folder.mkdir(parents=True, exist_ok=True)
         self.state_folder.chmod(0o755)
-        state = {"cell": self._cell, **self._story.state()}
+        answering = due(self._answering, self._measured, self._loading) if known else None
+        state = {"due": answering, "cell": self._cell, **self._story.state()}
         write_atomic(self.state_folder / STATE_FILE, json.dumps(state))
 
     def _endpoints(self, settings: Settings) -> Endpoints:
         s = self._placed(settings)
         shown = grafana.url(s) if "grafana" in self._running else None
-        return replace(servers.endpoints(s), grafana=shown)
+        return replace(servers.endpoints(s, START_TOKEN), grafana=shown)
 
     def _placed(self, settings: Settings) -> Settings:
         return settings.model_copy(update=self.ports)
@@ -308,6 +323,7 @@ class ComposeStack:
         with shielded():
             if fresh:
                 self._running -= set(services)
+                self._quiet(*services)
                 for service in services:
                     self._caps.pop(service, None)
             for left in reversed(range(PORT_TRIES)):
@@ -335,9 +351,20 @@ class ComposeStack:
         if there:
             with shielded():
                 self._running -= there
+                self._quiet(*there)
                 self.project.remove(*sorted(there))
                 for service in there:
                     self._caps.pop(service, None)
+
+    def _quiet(self, *services: str) -> None:
+        """Have nobody ask these any more."""
+        if not self._answering.isdisjoint(services):
+            self._answering -= set(services)
+            self._write_state()
+
+    def _load_due(self, due: bool) -> None:
+        self._loading = due
+        self._write_state()
 
     def _ready(self, service: str, what: str, check: Callable[[], None]) -> None:
         looked = [time.monotonic(), True]
@@ -364,6 +391,8 @@ class ComposeStack:
                     "`make reset` removes it, and the data is loaded again"
                 ) from None
             raise
+        self._answering.add(service)
+        self._write_state()
 
     def _refuse_if_out_of_memory(self, service: str) -> None:
         if self.project.killed_for_memory(service):
@@ -406,6 +435,7 @@ class ComposeStack:
         self._provision_key, self._provisioned = key, True
 
     def _service(self, settings: Settings) -> None:
+        self._measured = settings.metrics == "on"
         self._up(settings.framework, fresh=True)
         s = self._placed(settings)
         port = getattr(s, servers.APPS[s.framework])

@@ -1,9 +1,13 @@
-"""The native stack's Prometheus and exporters."""
+"""The native stack's Prometheus and exporters.
+
+A port may be another lab's: `token` is on every sample of our own servers, and in the path of
+postgres_exporter, which has no such label.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lab.files import write_atomic
@@ -20,19 +24,32 @@ KEPT_CONFIG = ROOT / "monitoring" / "prometheus" / "kept.yml"
 
 
 def commands(
-    tools: Toolchain, home: Home, s: Settings, store: str
-) -> Iterator[tuple[Command, str]]:
-    """Yield each server's command and the URL that answers once it is ready."""
+    tools: Toolchain, home: Home, s: Settings, store: str, token: str,
+    started: Mapping[str, float],
+) -> Iterator[tuple[Command, str]]:  # fmt: skip
+    """Yield each server's command and the URL that answers once it is ready.
+
+    `started` says since when (Unix time) each server runs: Prometheus, the last one, is told of
+    those before it.
+    """
     host = servers.HOST
-    yield _postgres_exporter(tools, home, s), f"http://{host}:{s.postgres_exporter_port}/"
-    yield _own_exporter(home, s), f"http://{host}:{s.poolscope_exporter_port}/metrics"
-    yield _prometheus(tools, home, s, store), f"http://{host}:{s.prometheus_port}/-/ready"
+    exporter = f"http://{host}:{s.postgres_exporter_port}{postgres_metrics(token)}"
+    yield _postgres_exporter(tools, home, s, token), exporter
+    yield _own_exporter(home, s, token), f"http://{host}:{s.poolscope_exporter_port}/metrics"
+    ready = f"http://{host}:{s.prometheus_port}/-/ready"
+    yield _prometheus(tools, home, s, store, token, started), ready
 
 
-def _postgres_exporter(tools: Toolchain, home: Home, s: Settings) -> Command:
+def postgres_metrics(token: str) -> str:
+    """Return the path of postgres_exporter's metrics."""
+    return f"/metrics/{token}"
+
+
+def _postgres_exporter(tools: Toolchain, home: Home, s: Settings, token: str) -> Command:
     args = [
         str(tools.programs["postgres_exporter"]),
         f"--web.listen-address={servers.HOST}:{s.postgres_exporter_port}",
+        f"--web.telemetry-path={postgres_metrics(token)}",
         # With these a scrape costs the database 4.7 ms of CPU instead of 2.6: all of pg_settings,
         # and the size of every database, which nothing here asks for.
         "--disable-settings-metrics",
@@ -47,11 +64,12 @@ def _postgres_exporter(tools: Toolchain, home: Home, s: Settings) -> Command:
     return Command("postgres_exporter", args, env, home.run)
 
 
-def _own_exporter(home: Home, s: Settings) -> Command:
+def _own_exporter(home: Home, s: Settings, token: str) -> Command:
     def dsn(port: int, user: str, database: str) -> str:
         return f"host={servers.HOST} port={port} user={user} dbname={database} connect_timeout=2"
 
     env = servers.base_env(home) | {
+        servers.START_TOKEN: token,
         "EXPORTER_HOST": servers.HOST,
         "EXPORTER_PORT": str(s.poolscope_exporter_port),
         "EXPORTER_STATE_FILE": str(home.run / "state.json"),
@@ -64,7 +82,14 @@ def _own_exporter(home: Home, s: Settings) -> Command:
     return Command("poolscope_exporter", args, env, ROOT)
 
 
-def _prometheus(tools: Toolchain, home: Home, s: Settings, store: str) -> Command:
+def _instance(name: str, started: Mapping[str, float]) -> str:
+    return f"{name}-{started[name] * 1000:.0f}"
+
+
+def _prometheus(
+    tools: Toolchain, home: Home, s: Settings, store: str, token: str,
+    started: Mapping[str, float],
+) -> Command:  # fmt: skip
     ports = {
         "service": s.service_metrics_port,
         "poolscope": s.poolscope_exporter_port,
@@ -76,6 +101,9 @@ def _prometheus(tools: Toolchain, home: Home, s: Settings, store: str) -> Comman
         "scrape_interval_s": SCRAPE_INTERVAL_S,
         "evaluation_interval_s": EVALUATION_INTERVAL_S,
         "targets": {job: [f"{servers.HOST}:{port}"] for job, port in ports.items()},
+        "start_token": token,
+        "instances": {"postgres": _instance("postgres_exporter", started)},
+        "paths": {"postgres": postgres_metrics(token)},
         "rule_files": [str(ROOT / "monitoring" / "prometheus" / "rules" / "*.yml")],
     }
     config = home.run / "prometheus.yml"

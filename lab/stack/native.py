@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -23,7 +26,8 @@ from lab.load import generator_processes, locust_command, locust_environment
 from lab.paths import ROOT
 from lab.settings import Settings
 from lab.stack import grafana, limits, monitoring, provision, servers, stores, toolchain
-from lab.stack.base import Endpoints, Pgbench, StackFacts, Story
+from lab.stack.base import Endpoints, Load, Pgbench, StackFacts, Story
+from lab.stack.due_load import DueLoad, due, serves
 from lab.stack.home import Home
 from lab.stack.ports import allocate, free, next_free
 from lab.stack.process import Command, Process, end_recorded, tail
@@ -51,7 +55,13 @@ class NativeStack:
         self.ports = ports
         self._asked_for = asked_for
         self._detached = detached
+        #: On all that our own servers say of themselves: see monitoring/identity.py.
+        self.start_token = secrets.token_hex(4)
         self._processes: dict[str, Process] = {}
+        self._started: dict[str, float] = {}
+        self._answering: set[str] = set()
+        self._measured = False
+        self._loading = False
         self._postgres_key: tuple[Any, ...] = ()
         self._provision_key: tuple[Any, ...] = ()
         self._provisioned = False
@@ -164,9 +174,11 @@ class NativeStack:
         self._story = story
         self._write_state()
 
-    def load(self, settings: Settings, folder: Path, bound_s: float) -> Process:
+    def load(self, settings: Settings, folder: Path, bound_s: float) -> Load:
         """See Stack."""
         settings = self._placed(settings)
+        # Its metrics could not be had, and the other program's would be there in their place.
+        _refuse_taken("locust", settings, "locust_metrics_port")
         args = locust_command(
             sys.executable,
             ROOT / "loadtest" / "locustfile.py",
@@ -179,12 +191,18 @@ class NativeStack:
             processes=generator_processes(settings),
             master_port=settings.locust_master_port,
         )
-        env = locust_environment(
-            settings.scenario, folder, settings.locust_metrics_port, servers.base_env(self.home)
-        )
+        base = servers.base_env(self.home) | {servers.START_TOKEN: self.start_token}
+        env = locust_environment(settings.scenario, folder, settings.locust_metrics_port, base)
         command = Command("locust", args, env, ROOT, stop_timeout_s=90)
         # A generator that is held back is a fault to recognise: the gate rejects what it measures.
-        return self._run(command, limited=settings.generator_cpus > 0)
+        process = self._run(command, limited=settings.generator_cpus > 0)
+        return self.watched(process, settings)
+
+    def watched(self, load: Load, settings: Settings) -> Load:
+        """See LadderStack."""
+        port = self._placed(settings).locust_metrics_port
+        answers = partial(serves, servers.HOST, port, self.start_token)
+        return DueLoad(load, answers, self._load_due)
 
     def pgbench(self) -> Pgbench:
         """See Stack."""
@@ -237,7 +255,10 @@ class NativeStack:
     def _endpoints(self, s: Settings) -> Endpoints:
         s = self._placed(s)  # the monitoring may have moved
         shown = grafana.url(s) if grafana.NAME in self._processes else None
-        return replace(servers.endpoints(s), grafana=shown)
+        found = servers.endpoints(
+            s, self.start_token, monitoring.postgres_metrics(self.start_token)
+        )
+        return replace(found, grafana=shown)
 
     def _run(self, command: Command, *, limited: bool = True) -> Process:
         """Start a server; a limited one in a group of its own, whose limits come once it is ready.
@@ -249,6 +270,7 @@ class NativeStack:
             group = self.limits.group(command.name) if limited else None
             process = Process(command, self.home.run, group, detached=self._detached)
             self._processes[command.name] = process
+            self._started[command.name] = time.time()
         return process
 
     def _ready(self, name: str, what: str, check: Callable[[], None]) -> None:
@@ -261,12 +283,21 @@ class NativeStack:
             tail=process.tail,
             errors=(OSError, psycopg.Error, httpx.HTTPError),
         )
+        self._answering.add(name)
+        self._write_state()
 
     def _stop(self, name: str) -> None:
+        """End a server, and first have nobody ask it any more."""
         process = self._processes.pop(name, None)
         if process is not None:
             self._caps.pop(name, None)
+            self._answering.discard(name)
+            self._write_state()
             process.stop()
+
+    def _load_due(self, due: bool) -> None:
+        self._loading = due
+        self._write_state()
 
     def _postgres(self, s: Settings) -> None:
         """Start PostgreSQL, again where settings differ that it reads at its start only."""
@@ -312,7 +343,8 @@ class NativeStack:
     def _service(self, s: Settings) -> None:
         # Another lab's service would answer in place of this one.
         _refuse_taken(s.framework, s, servers.APPS[s.framework], "service_metrics_port")
-        self._run(servers.service(self.home, s))
+        self._measured = s.metrics == "on"
+        self._run(servers.service(self.home, s, self.start_token))
         port = getattr(s, servers.APPS[s.framework])
         url = f"http://{servers.HOST}:{port}/healthz"
         self._ready(s.framework, f"{s.framework} on {servers.HOST}:{port}",
@@ -326,10 +358,16 @@ class NativeStack:
         assert self.tools is not None
         self._write_state()
         s = self._moved(s, monitoring.NAMES)
-        for command, url in monitoring.commands(self.tools, self.home, s, self._store):
+        renamed = False
+        for command, url in monitoring.commands(
+            self.tools, self.home, s, self._store, self.start_token, self._started
+        ):
             running = self._processes.get(command.name)
             if running is not None and running.alive():
+                if command.name == "prometheus" and renamed:
+                    os.kill(running.pid, signal.SIGHUP)  # reads its configuration again
                 continue
+            renamed |= command.name == "postgres_exporter"
             started = time.time()
             self._run(command, limited=False)
             self._ready(command.name, command.name, partial(servers.http_answers, url))
@@ -408,7 +446,7 @@ class NativeStack:
         services = {}
         for name in ("postgres", "pgbouncer", *servers.APPS):
             process = self._processes.get(name)
-            if process is None:
+            if process is None or name not in self._answering:
                 continue
             cpus, memory = self._caps.get(name, (None, None))
             services[name] = {
@@ -417,7 +455,12 @@ class NativeStack:
                 "cpus": cpus,
                 "memory_bytes": memory,
             }
-        state = {"services": services, "cell": self._cell, **self._story.state()}
+        state = {
+            "services": services,
+            "due": due(services, self._measured, self._loading),
+            "cell": self._cell,
+            **self._story.state(),
+        }
         write_atomic(self.home.run / "state.json", json.dumps(state, indent=1))
 
 

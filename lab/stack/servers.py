@@ -29,6 +29,8 @@ SERVICE_ROLE = "poolscope_service"
 STATS_ROLE = "poolscope_pgbouncer_stats"
 EXPORTER_ROLE = "poolscope_exporter"
 DATABASE = "poolscope"
+#: The variable that tells a server the token of its stack: see monitoring/identity.py.
+START_TOKEN = "POOLSCOPE_START_TOKEN"
 #: PgBouncer passes prepared statements through transaction pooling from this version on.
 PREPARES_FROM = (1, 21)
 APPS = {"fastapi": "fastapi_port", "django": "django_port", "flask": "flask_port"}
@@ -95,7 +97,7 @@ def pgbouncer(tools: Toolchain, home: Home, s: Settings, version: tuple[int, ...
     return Command("pgbouncer", args, env, home.run, user, signal.SIGQUIT, stop_timeout_s=5)
 
 
-def service(home: Home, s: Settings) -> Command:
+def service(home: Home, s: Settings, token: str) -> Command:
     """Return gunicorn's command for the chosen service; its settings are in the environment."""
     multiproc = home.run / "multiproc"
     shutil.rmtree(multiproc, ignore_errors=True)
@@ -108,6 +110,7 @@ def service(home: Home, s: Settings) -> Command:
     env = {
         **base_env(home),
         **toggles,
+        START_TOKEN: token,
         "WORKERS": str(s.workers_effective),
         "DB_HOST": HOST,
         "DB_PORT": str(through),
@@ -137,8 +140,8 @@ def version_in(output: str, program: str) -> str:
     return found.group()
 
 
-def endpoints(s: Settings) -> Endpoints:
-    """Return where the servers of a stack with these ports answer."""
+def endpoints(s: Settings, token: str, postgres_metrics: str = "/metrics") -> Endpoints:
+    """Return where the servers of a stack with these ports and this start token answer."""
 
     def url(port: int, path: str = "") -> str:
         return f"http://{HOST}:{port}{path}"
@@ -148,7 +151,7 @@ def endpoints(s: Settings) -> Endpoints:
         metrics["service"] = url(s.service_metrics_port, "/metrics")
     if s.monitoring == "on":
         metrics["poolscope"] = url(s.poolscope_exporter_port, "/metrics")
-        metrics["postgres"] = url(s.postgres_exporter_port, "/metrics")
+        metrics["postgres"] = url(s.postgres_exporter_port, postgres_metrics)
     return Endpoints(
         service=url(getattr(s, APPS[s.framework])),
         metrics=metrics,
@@ -159,6 +162,7 @@ def endpoints(s: Settings) -> Endpoints:
         service_role=SERVICE_ROLE,
         service_password=s.service_db_password.get_secret_value(),
         database=DATABASE,
+        start_token=token,
     )
 
 
@@ -215,12 +219,13 @@ def http_answers(url: str) -> None:
 def prometheus_scrapes(url: str, jobs: Sequence[str], since: float) -> None:
     """Ask Prometheus whether each job was scraped after `since`; raise OSError while one was not.
 
+    `jobs` are those of our own servers: their port's samples are taken where they are this lab's.
     It answers at once but finds its targets some 5 s later: a first window would lack samples.
     """
     found = httpx.get(
         # Samples are kept over starts of a run: the last of an earlier one is found for a while.
         f"{url}/api/v1/query",
-        params={"query": f"up == 1 and timestamp(up) >= {since}"},
+        params={"query": f"timestamp(poolscope_start_time_seconds) >= {since}"},
         timeout=5,
         trust_env=False,
     )

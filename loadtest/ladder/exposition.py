@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import start_http_server
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from loadtest.ladder.account import Account
 from loadtest.ladder.contract import Rung
+from monitoring.identity import StartedRegistry
 
 #: Seconds: from one row on a fast disk to a large COPY on a slow one.
 BUCKETS_S = (
@@ -92,6 +93,6 @@ class LadderCollector(Collector):
 
 def serve(port: int, collector: LadderCollector) -> None:
     """Serve the metrics on loopback from a thread; OSError where the port is taken."""
-    registry = CollectorRegistry()
+    registry = StartedRegistry("ladder")
     registry.register(collector)
     start_http_server(port, addr="127.0.0.1", registry=registry)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from monitoring.exporter.due import TARGETS, Due
 from monitoring.exporter.reading import FAILURES, Reading, Source, gauge
 
 log = logging.getLogger("poolscope.exporter")
@@ -73,6 +74,10 @@ class PatientCall:
 class PoolscopeCollector(Collector):
     """Reads the local sources at once, then waits for the remote ones up to the deadline.
 
+    A remote source bears the name of the server that it asks. Where that is not due, it is not
+    asked and has no `poolscope_collector_up`, and `poolscope_collector_due` is 0; for scrape jobs
+    `poolscope_target_due` says the same.
+
     Local ones (files) come first, also where an earlier scrape still waits for the remote ones:
     every figure gets the time at which its scrape began, and a CPU counter read late would show
     more use than there was.
@@ -84,7 +89,9 @@ class PoolscopeCollector(Collector):
         remote: Iterable[Source],
         deadline_s: float,
         clock: Callable[[], float] = time.perf_counter,
+        due: Callable[[], Due] = Due,
     ) -> None:
+        self._due = due
         self._local = list(local)
         self._remote = {source.name: PatientCall(source, clock) for source in remote}
         self._deadline_s = deadline_s
@@ -99,9 +106,13 @@ class PoolscopeCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield what all sources give now; scrapes at the same time follow one another."""
         with self._reading_local:
-            outcomes = {source.name: read_once(source, self._clock) for source in self._local}
+            outcomes = {source.name: self._read(source) for source in self._local}
         with self._asking:
-            outcomes |= self._ask()
+            asked = self._remote_due()
+            answers = self._ask(asked)
+            # Who was stopped meanwhile was no longer due before it was told to: it is not down.
+            still = self._remote_due()
+        outcomes |= {name: outcome for name, outcome in answers.items() if name in still}
         for name, outcome in outcomes.items():
             self._note(name, outcome.reading.problems)
             yield from outcome.reading.families
@@ -117,12 +128,39 @@ class PoolscopeCollector(Collector):
             ["collector"],
             [((name,), o.seconds) for name, o in outcomes.items()],
         )
+        yield gauge(
+            "poolscope_collector_due",
+            "1 if what the collector asks runs now; it is not asked else",
+            ["collector"],
+            [((s.name,), 1) for s in self._local]
+            + [((name,), int(name in outcomes)) for name in self._remote],
+        )
+        targets = self._due().targets
+        yield gauge(
+            "poolscope_target_due",
+            "1 if the job's server runs now",
+            ["job"],
+            [] if targets is None else [((job,), int(job in targets)) for job in TARGETS],
+        )
 
-    def _ask(self) -> dict[str, Outcome]:
+    def _read(self, source: Source) -> Outcome:
+        """Read a local source, once more where it failed: a server may have ended meanwhile.
+
+        What the state file and the process table say would else belong to two moments.
+        """
+        outcome = read_once(source, self._clock)
+        return read_once(source, self._clock) if outcome.reading.problems else outcome
+
+    def _remote_due(self) -> set[str]:
+        servers = self._due().servers
+        return {name for name in self._remote if servers is None or name in servers}
+
+    def _ask(self, names: Collection[str]) -> dict[str, Outcome]:
         end = self._clock() + self._deadline_s
-        for call in self._remote.values():
+        calls = {name: call for name, call in self._remote.items() if name in names}
+        for call in calls.values():
             call.begin()
-        return {name: call.end(end - self._clock()) for name, call in self._remote.items()}
+        return {name: call.end(end - self._clock()) for name, call in calls.items()}
 
     def _note(self, name: str, problems: list[str]) -> None:
         """Log when a collector begins or ceases to fail, not at every scrape."""

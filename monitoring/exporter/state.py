@@ -45,7 +45,12 @@ class CellResult(BaseModel):
 
 
 class State(BaseModel):
-    """The whole file."""
+    """The whole file.
+
+    `due` names who has to answer now, of the servers postgres and pgbouncer and of the scrape jobs
+    service and locust: it is written once they are ready, and before they are stopped. Null where
+    nobody says it, as with a stack that was started by hand.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -53,6 +58,7 @@ class State(BaseModel):
     cell: dict[str, str | int | float | bool | None] | None = None
     moments: tuple[Moment, ...] = ()
     results: tuple[CellResult, ...] = ()
+    due: tuple[str, ...] | None = None
 
 
 def load_state(path: Path, *, optional: bool = False) -> State:

@@ -25,6 +25,7 @@ from lab.settings import PORT_FIELDS, SECRET_FIELDS
 from lab.stack import docker
 from lab.stack.home import Home
 from lab.stack.project import remove_groups, remove_volumes, take_down
+from tests.unit.scrapes import taken
 
 #: These end by themselves.
 ONE_SHOT = {"seed", "locust-master", "locust-worker", "pgbench"}
@@ -112,7 +113,8 @@ def test_compose_up_alone_gives_a_working_watched_stack(home: Home) -> None:
         url = f"http://127.0.0.1:{ports['flask_port']}/benchmark/db-test"
         with httpx.Client(trust_env=False, timeout=10) as client:
             assert client.get(url).json()["id"]
-            text = client.get(f"http://127.0.0.1:{ports['poolscope_exporter_port']}/metrics").text
+            exporter = f"http://127.0.0.1:{ports['poolscope_exporter_port']}/metrics"
+            text = taken(client.get(exporter).text)
         for name in ("postgres", "pgbouncer", "flask"):
             assert f'container_cpu_usage_seconds_total{{name="{name}"}}' in text
             assert f'container_spec_cpu_quota{{name="{name}"}}' in text

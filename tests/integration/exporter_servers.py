@@ -22,6 +22,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from tests.unit.scrapes import taken
+
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 DEADLINE_S = 15
@@ -282,6 +284,6 @@ class Exporter:
     def scrape(self) -> dict[str, float]:
         """Return every sample as it stands in the answer, name with labels, to its value."""
         with urllib.request.urlopen(f"http://{HOST}:{self.port}/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
+            lines = taken(answer.read().decode()).splitlines()
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -13,9 +14,11 @@ import httpx
 import pytest
 
 from tests.integration.apps_harness import Proxy, Target, backends, service, wait_for_stopped
+from tests.unit.scrapes import samples, taken
 
 FRAMEWORKS = ("fastapi", "flask", "django")
 CONNECTION = "db_client_connection"
+WORKER_MEMORY = "service_worker_memory_bytes"
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -59,6 +62,11 @@ def test_apps_metrics_follow_the_contract_with_four_workers(
         assert get("http_requests_in_progress") == 0
         assert get("service_workers") == 4
         assert get("service_workers_busy") == 0
+        for place in "1234":
+            assert 10 * 2**20 < get("service_worker_memory_bytes", worker=place) < 300 * 2**20
+        assert get("service_worker_restarts_total") == 0
+        assert get("poolscope_scrape_errors_total") == 0
+        assert 0 < get("poolscope_scrape_duration_seconds") < 1
         assert get("service_listen_backlog_connections") == 0
         somaxconn = int(Path("/proc/sys/net/core/somaxconn").read_text())
         assert get("service_listen_backlog_max_connections") == min(4096, somaxconn)
@@ -69,6 +77,30 @@ def test_apps_metrics_follow_the_contract_with_four_workers(
             assert get("django_db_execute_total") >= 85
             name = "django_http_requests_latency_seconds_by_view_method_count"
             assert get(name, view="db-test", method="GET") == 80
+
+
+@pytest.mark.parametrize("route", ["direct", "pgbouncer"])
+def test_django_keeps_the_names_that_people_look_for(apps_target: Target, route: str) -> None:
+    """On both routes, and by both ways to its metrics: the master's, and a worker's own."""
+    more = {"ROUTE": route, "DB_PORT": apps_target.pgbouncer_port} if route == "pgbouncer" else {}
+    with service(apps_target, "django", **more) as running:
+        for _ in range(10):
+            assert running.post().status_code == 200
+        at_work = running.client.get("/metrics")
+        assert at_work.status_code == 200
+        master = httpx.get(f"http://127.0.0.1:{running.metrics_port}/metrics").text
+        for text in (at_work.text, master):
+            found = samples(taken(text))
+            database = frozenset({("alias", "default"), ("vendor", "postgresql")})
+            assert found["django_db_new_connections_total", database] >= 1
+            assert found["django_db_execute_total", database] >= 10
+            name = "django_http_requests_latency_seconds_by_view_method"
+            labels = frozenset({("method", "GET"), ("view", "db-test")})
+            assert found[f"{name}_count", labels] == 10
+            assert found[f"{name}_bucket", labels | {("le", "30.0")}] == 10
+        starts = set(re.findall(r'start="([^"]+)"', at_work.text + master))
+        assert len(starts) == 1
+        assert starts.pop().startswith("none/django-")
 
 
 @pytest.mark.parametrize(
@@ -169,6 +201,9 @@ def test_apps_metrics_survive_a_killed_worker_and_free_their_port(apps_target: T
         wait_for(lambda: running.value(f"{CONNECTION}_max") >= limit)
         assert running.value(f"{CONNECTION}_max") == limit
         assert running.value("http_request_duration_seconds_count", status="200") == 10
+        assert running.value("service_worker_restarts_total") == 2
+        sizes = {k: v for k, v in running.samples().items() if k[0] == WORKER_MEMORY}
+        assert {dict(labels)["worker"] for _, labels in sizes} == {"1", "2"}
         port = running.metrics_port
     wait_for_stopped()
     with pytest.raises(httpx.ConnectError):
@@ -200,3 +235,6 @@ def test_apps_metrics_stay_exact_and_few_while_workers_are_replaced(
         bucket = "http_request_duration_seconds_bucket"
         assert running.value(bucket, handler="/benchmark/db-test", le="+Inf") == requests
         assert running.value(f"{CONNECTION}_wait_time_seconds_count") == requests
+        assert running.value("service_worker_restarts_total") >= 6
+        workers = {dict(labels)["worker"] for n, labels in running.samples() if n == WORKER_MEMORY}
+        assert workers <= {"1", "2"}

@@ -84,6 +84,7 @@ def test_answer_has_every_name_of_the_kept_one(servers: Servers, exporter: Expor
         {"run_id": "r", "cell_id": "c"},
         moments=[{"run_id": "r", "cell_id": "c", "event": "window_start", "at": 1795192316}],
         results=[{"labels": labels, "figures": {"rps": 12.5}}],
+        due=["postgres", "pgbouncer", "service"],
     )
     with psycopg.connect(servers.pgbouncer_client_dsn, prepare_threshold=None) as connection:
         connection.execute("SELECT 1")

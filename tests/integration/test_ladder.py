@@ -25,6 +25,7 @@ from lab.paths import ROOT
 from lab.results import Run
 from lab.settings import Settings
 from lab.stack.base import Endpoints
+from tests.unit.scrapes import taken
 
 from .conftest import Lab
 from .exporter_servers import free_port
@@ -101,7 +102,7 @@ def test_paced_writes_keep_their_rate_and_serve_metrics(
         while not (tmp_path / "result.json").exists():
             try:
                 text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
-                seen.append(text)
+                seen.append(taken(text))
             except httpx.HTTPError:
                 continue
 

@@ -24,6 +24,7 @@ import pytest
 from lab.intervals import Interval, IntervalFollower, merge, read
 from lab.load import locust_command, locust_environment
 from lab.paths import ROOT
+from tests.unit.scrapes import taken
 
 OK = (200, b'{"id":1}')
 DEADLINE_S = 40
@@ -124,7 +125,7 @@ class Load:
     def metrics(self) -> dict[str, float]:
         url = f"http://127.0.0.1:{self.metrics_port}/metrics"
         with urllib.request.urlopen(url, timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
+            lines = taken(answer.read().decode()).splitlines()
         return {
             line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
             for line in lines

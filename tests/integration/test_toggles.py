@@ -147,7 +147,7 @@ def test_gunicorn_has_every_setting(lab: Lab) -> None:
     settings = lab.settings(
         FRAMEWORK="flask", WORKER_CLASS="gthread", **{n: v for n, (v, _) in GUNICORN.items()}
     )
-    command = servers.service(lab.stack.home, settings)
+    command = servers.service(lab.stack.home, settings, lab.stack.start_token)
     printed = subprocess.run(
         [*command.args, "--print-config"],
         env=command.env, cwd=command.cwd, capture_output=True, text=True, check=True,
@@ -181,7 +181,7 @@ print(json.dumps(kept))
 
 def django_live(lab: Lab, **toggles: Any) -> dict[str, Any]:
     """Return Django's live database settings, read in a process started like the service."""
-    command = servers.service(lab.stack.home, lab.settings(FRAMEWORK="django", **toggles))
+    command = servers.service(lab.stack.home, lab.settings(FRAMEWORK="django", **toggles), "t")
     env = command.env | {"DJANGO_SETTINGS_MODULE": "apps.django_app.settings"}
     done = subprocess.run(
         [sys.executable, "-c", DJANGO_LIVE],

@@ -9,6 +9,12 @@ SCRAPES = Path(__file__).parents[1] / "golden" / "scrapes"
 # prometheus_client's own parser renames counters that do not end in _total; Prometheus does not.
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
+_START = re.compile(r'\{start="[^"]*"\}|,start="[^"]*"|(?<=\{)start="[^"]*",')
+
+
+def taken(text: str) -> str:
+    """Return an answer as Prometheus takes it: without the label that says who gave it."""
+    return _START.sub("", text)
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

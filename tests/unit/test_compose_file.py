@@ -42,6 +42,13 @@ def test_every_variable_is_a_toggle_with_its_default():
             assert default == _text(TOGGLES[name].default), name
 
 
+def test_each_of_our_servers_has_the_token_that_prometheus_asks_for():
+    """Without it no sample would be taken."""
+    for name in ("x-service-environment", "exporter", "locust-master"):
+        assert f"  POOLSCOPE_START_TOKEN: {compose.START_TOKEN}\n" in section(name), name
+    assert compose.CONFIG_FILE.read_text().count(f'regex: "{compose.START_TOKEN}/(.+)"') == 3
+
+
 def test_secrets_have_no_default_and_say_what_to_do():
     """A missing password stops compose with the next step; none is in the file."""
     secrets = {name.upper() for name in SECRET_FIELDS}

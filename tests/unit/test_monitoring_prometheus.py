@@ -28,6 +28,9 @@ def render(**changed: object) -> str:
         "evaluation_interval_s": EVALUATION_INTERVAL_S,
         "targets": {job: ["127.0.0.1:1234"] for job in SCRAPE_INTERVAL_S} | {"locust": []},
         "rule_files": [str(RULES_FILE)],
+        "start_token": "c0ffee00",
+        "instances": {"postgres": "postgres_exporter-1795192316000"},
+        "paths": {"postgres": "/metrics/c0ffee00"},
     }
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
     template = environment.from_string((FOLDER / "prometheus.yml").read_text())
@@ -50,7 +53,8 @@ def test_config_has_every_job_and_no_label_of_its_own() -> None:
     text = render()
     for job in SCRAPE_INTERVAL_S:
         assert f"job_name: {job}\n" in text
-    assert "labels" not in text
+    assert "    labels:" not in text
+    assert " target_label: instance" in text
 
 
 def test_config_needs_every_value() -> None:

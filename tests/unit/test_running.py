@@ -38,7 +38,8 @@ def test_nothing_runs_where_nothing_is_recorded(home, tmp_path):
 
 def test_prometheus_of_a_run_is_found_by_its_own_configuration(home, programs: Toolchain):
     """A run tells nobody its addresses, but Prometheus scrapes itself."""
-    list(commands(programs, home, build({"PROMETHEUS_PORT": 9555}), "up"))
+    settings = build({"PROMETHEUS_PORT": 9555})
+    list(commands(programs, home, settings, "up", "t", {"postgres_exporter": 0}))
     assert prometheus_of(home) is None
     record(home, "prometheus")
     assert prometheus_of(home) == "http://127.0.0.1:9555"
