@@ -24,7 +24,7 @@ from lab.stack.base import Endpoints, Load, Pgbench, StackFacts, Story
 from lab.stack.compose_load import ComposeLoad
 from lab.stack.compose_settings import check_memory, environment, versions
 from lab.stack.docker import Engine, PortTaken
-from lab.stack.due_load import DueLoad, due, serves
+from lab.stack.due_load import DueLoad, due, mark, serves
 from lab.stack.home import Home
 from lab.stack.images import Images
 from lab.stack.limits import Limits
@@ -262,8 +262,6 @@ class ComposeStack:
             take_down(self.home)
             self._running.clear()
             self._caps.clear()
-            if self.state_folder.is_dir():  # else a stack started by hand would find nobody due
-                self._write_state(known=False)
 
     # --- the parts ------------------------------------------------------------------------------
 
@@ -280,14 +278,15 @@ class ComposeStack:
         """See Stack."""
         return self.state_folder / STATE_FILE
 
-    def _write_state(self, *, known: bool = True) -> None:
+    def _write_state(self) -> None:
         """Write what Poolscope's exporter reads at every scrape; its groups it finds by itself.
 
-        Unless it is `known` who is due, nothing is said of it.
+        Where nothing runs it does not say who is due: a stack that is started by hand uses the same
+        file, and its servers would not be asked.
         """
         self.state_folder.mkdir(parents=True, exist_ok=True)
         self.state_folder.chmod(0o755)
-        answering = due(self._answering, self._measured, self._loading) if known else None
+        answering = due(self._answering, self._measured, self._loading) if self._running else None
         state = {"due": answering, "cell": self._cell, **self._story.state()}
         write_atomic(self.state_folder / STATE_FILE, json.dumps(state))
 
@@ -364,7 +363,7 @@ class ComposeStack:
 
     def _load_due(self, due: bool) -> None:
         self._loading = due
-        self._write_state()
+        mark(self.state_folder / STATE_FILE, due)
 
     def _ready(self, service: str, what: str, check: Callable[[], None]) -> None:
         looked = [time.monotonic(), True]

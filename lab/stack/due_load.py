@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import json
 from collections.abc import Callable, Collection
+from pathlib import Path
 
+from lab.files import write_atomic
 from lab.stack.base import Load
 from lab.stack.servers import APPS
 
+#: The load's scrape job.
+LOAD = "locust"
 TIMEOUT_S = 1
 
 
@@ -53,7 +58,18 @@ def due(answering: Collection[str], measured: bool, loading: bool) -> list[str]:
     found = [name for name in ("postgres", "pgbouncer") if name in answering]
     if measured and not APPS.keys().isdisjoint(answering):
         found.append("service")
-    return [*found, "locust"] if loading else found
+    return [*found, LOAD] if loading else found
+
+
+def mark(state_file: Path, due: bool) -> None:
+    """Say in a state file whether a load is due; all else that stands there stays.
+
+    The load may be put on servers that another process has started, and written there.
+    """
+    state = json.loads(state_file.read_text(encoding="utf-8"))
+    others = [name for name in state.get("due") or () if name != LOAD]
+    state["due"] = [*others, LOAD] if due else others
+    write_atomic(state_file, json.dumps(state, indent=1))
 
 
 def serves(host: str, port: int, token: str) -> bool:

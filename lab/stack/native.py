@@ -27,7 +27,7 @@ from lab.paths import ROOT
 from lab.settings import Settings
 from lab.stack import grafana, limits, monitoring, provision, servers, stores, toolchain
 from lab.stack.base import Endpoints, Load, Pgbench, StackFacts, Story
-from lab.stack.due_load import DueLoad, due, serves
+from lab.stack.due_load import DueLoad, due, mark, serves
 from lab.stack.home import Home
 from lab.stack.ports import allocate, free, next_free
 from lab.stack.process import Command, Process, end_recorded, tail
@@ -297,7 +297,7 @@ class NativeStack:
 
     def _load_due(self, due: bool) -> None:
         self._loading = due
-        self._write_state()
+        mark(self.home.run / "state.json", due)
 
     def _postgres(self, s: Settings) -> None:
         """Start PostgreSQL, again where settings differ that it reads at its start only."""
@@ -457,6 +457,7 @@ class NativeStack:
             }
         state = {
             "services": services,
+            "start_token": self.start_token,
             "due": due(services, self._measured, self._loading),
             "cell": self._cell,
             **self._story.state(),

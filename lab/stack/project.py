@@ -176,8 +176,17 @@ def take_down(home: Home) -> list[str]:
             log.warning("containers of %s may be left: %s", home.name, error)
             return []
         remove_groups(home.name)
+        _forget_due(home)
         (home.run / RECORD).unlink()
     return found
+
+
+def _forget_due(home: Home) -> None:
+    """Have the state file no longer say who is due: it outlives the servers."""
+    path = home.root / STATE_FOLDER / STATE_FILE
+    if path.is_file():
+        state = json.loads(path.read_text(encoding="utf-8"))
+        write_atomic(path, json.dumps(state | {"due": None}))
 
 
 def _end_orphans(project: str) -> None:

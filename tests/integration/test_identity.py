@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import threading
@@ -18,6 +19,7 @@ from lab import edges
 from lab.errors import ServiceError
 from lab.prometheus import Prometheus, gaps
 from lab.stack.base import Endpoints
+from lab.stack.native import NativeStack
 
 from .conftest import Lab
 
@@ -108,6 +110,17 @@ def test_each_start_of_a_service_has_an_instance_of_its_own(lab: Lab) -> None:
     assert not values(endpoints, '{start=~".+"}')
 
 
+def test_postgres_exporter_that_is_started_again_has_another_instance(lab: Lab) -> None:
+    """It does not say itself when it started: Prometheus is told so."""
+    _, endpoints = lab.start(FRAMEWORK="flask")
+    until(lambda: len(values(endpoints, "pg_up")) == 1, "postgres_exporter scraped")
+    (first,) = values(endpoints, "pg_up")
+    lab.stack._processes["postgres_exporter"].kill()
+    lab.start(FRAMEWORK="flask")
+    until(lambda: values(endpoints, "pg_up").keys() - {first}, "the new one scraped", 30)
+    until(lambda: len(values(endpoints, "pg_up")) == 1, "the first one forgotten")
+
+
 def test_a_direct_cell_has_no_pgbouncer_collector(lab: Lab) -> None:
     """It is not due, so it is neither asked nor down."""
     _, endpoints = lab.start(FRAMEWORK="flask", ROUTE="pgbouncer")
@@ -195,13 +208,20 @@ def test_no_collector_is_down_while_servers_are_stopped_and_started(
 
 
 def test_who_is_due_serves(lab: Lab, tmp_path: Path) -> None:
-    """A target is due only while its port answers, asked right after the exporter said so."""
+    """A target is due only while its port answers, asked right after the exporter said so.
+
+    The load is put on from outside, by a stack that has started nothing else.
+    """
     settings, endpoints = lab.start(FRAMEWORK="flask")
+    state = lab.stack.home.run / "state.json"
+    before = json.loads(state.read_text())
+    joined = NativeStack(lab.stack.home, lab.stack.ports)
+    joined.start_token = before["start_token"]
     ports = {
         "service": lab.stack.ports["service_metrics_port"],
         "locust": lab.stack.ports["locust_metrics_port"],
     }
-    load = lab.stack.load(settings, tmp_path, 30)
+    load = joined.load(settings, tmp_path, 30)
     seen = set()
     try:
         deadline = time.monotonic() + WITHIN_S
@@ -217,5 +237,6 @@ def test_who_is_due_serves(lab: Lab, tmp_path: Path) -> None:
     finally:
         load.stop()
     assert seen == {"service", "locust"}
+    assert json.loads(state.read_text()) == before
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", ports["locust"]), 1).close()

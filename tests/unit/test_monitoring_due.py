@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from lab.stack.due_load import DueLoad, due
+from lab.stack import project
+from lab.stack.due_load import DueLoad, due, mark
+from lab.stack.home import Home
 from monitoring.exporter.collector import PoolscopeCollector
 from monitoring.exporter.due import Due, due_now
 from monitoring.exporter.parents import ParentGroups
@@ -143,6 +145,31 @@ def test_stack_says_who_is_due(
 ) -> None:
     """With METRICS=off no service has metrics."""
     assert due(answering, measured, loading) == expected
+
+
+def test_load_is_marked_in_a_state_that_another_process_wrote(tmp_path: Path) -> None:
+    """What runs, and all else that it says, stays: the load is put on it from outside."""
+    services = {"postgres": {"pid": 1}}
+    state = write(tmp_path / "state.json", services=services, due=["postgres", "service"])
+    for _ in range(2):
+        mark(state, True)
+        assert due_now(state).targets == {"service", "locust"}
+    mark(state, False)
+    assert json.loads(state.read_text()) == {"services": services, "due": ["postgres", "service"]}
+    mark(write(state, cell=None, due=None), True)
+    assert due_now(state).targets == {"locust"}
+
+
+def test_state_of_containers_that_are_gone_names_nobody(tmp_path: Path) -> None:
+    """A stack that is started by hand reads the same file, and nobody writes it then."""
+    home = Home(tmp_path)
+    project._forget_due(home)
+    path = tmp_path / project.STATE_FOLDER / project.STATE_FILE
+    path.parent.mkdir()
+    write(path, cell={"run_id": "r"}, due=["service"])
+    project._forget_due(home)
+    assert json.loads(path.read_text()) == {"cell": {"run_id": "r"}, "due": None}
+    assert due_now(path).targets is None
 
 
 class FakeLoad:
