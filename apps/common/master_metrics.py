@@ -120,7 +120,7 @@ def memory_bytes(pid: int, proc: Path = PROC) -> int | None:
     Programs and libraries are mapped by all workers, and RSS counts them once for each. The exact
     division of shared pages by the kernel (PSS) takes 0.6 ms per worker and scrape, with a lock on
     the worker's memory, against 15 us: too much for what is being measured. What is left in here of
-    the master's own pages is little, since each worker loads the application itself.
+    the pages of the master is little: a Django worker had 44 MiB so, PSS 40, RSS 56.
     """
     try:
         words = (proc / str(pid) / "statm").read_text().split()

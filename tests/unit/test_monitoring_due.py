@@ -11,8 +11,11 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from lab.stack import project
+from lab.stack.compose import ComposeStack
+from lab.stack.docker import Engine
 from lab.stack.due_load import DueLoad, due, mark
 from lab.stack.home import Home
+from lab.stack.images import Images
 from monitoring.exporter.collector import PoolscopeCollector
 from monitoring.exporter.due import Due, due_now
 from monitoring.exporter.parents import ParentGroups
@@ -200,3 +203,29 @@ def test_load_is_due_from_its_first_answer_until_it_is_stopped() -> None:
     assert load.tail(3) == "3 lines"
     load.stop()
     assert events == ["due True", "limit 0.5", "due False", "stopped"]
+
+
+def test_compose_stack_writes_who_is_due_before_it_stops_them(tmp_path: Path) -> None:
+    """And of a stack that runs nothing it says nothing: one started by hand reads the same file."""
+    engine = Engine("28", "2", 2, 2**32, "cgroupfs", cpu_limits=True, rootless=False)
+    stack = ComposeStack(Home(tmp_path), engine, Images({}, None), {}, set())
+    file = tmp_path / project.STATE_FOLDER / project.STATE_FILE
+
+    def said() -> list[str] | None:
+        found = json.loads(file.read_text())["due"]
+        return None if found is None else list(found)
+
+    stack.announce(None)
+    assert said() is None
+    stack._running |= {"postgres", "pgbouncer", "flask"}
+    stack._measured = True
+    for server in ("postgres", "pgbouncer", "flask"):
+        stack._ready(server, server, lambda: None)
+    stack._load_due(True)
+    assert said() == ["postgres", "pgbouncer", "service", "locust"]
+    stack._load_due(False)
+    stack._quiet("flask", "pgbouncer", "prometheus")
+    assert said() == ["postgres"]
+    stack._running.clear()
+    stack.announce(None)
+    assert said() is None
