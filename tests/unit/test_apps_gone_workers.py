@@ -117,3 +117,21 @@ def test_scrapes_during_folds_never_see_a_count_twice_or_not(
         seen |= events()
     folding.join()
     assert seen | events() == {40.0}
+
+
+def test_scrape_without_the_folder_fails_and_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one that succeeds says that there was one that did not."""
+
+    def failed() -> float:
+        found = {name: value for (name, _), value in samples(exposition().decode()).items()}
+        return found["poolscope_scrape_errors_total"]
+
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    before = failed()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "gone"))
+    with pytest.raises(FileNotFoundError):
+        exposition()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    assert failed() == before + 1
