@@ -80,6 +80,14 @@ class NativeStack:
         """Take free ports, and return a stack that runs nothing."""
         return cls(home, allocate(settings, asked_for), asked_for, detached=detached)
 
+    @classmethod
+    def attached(cls, home: Home, ports: dict[str, int]) -> NativeStack:
+        """Return the stack that another process left running, to put load on it."""
+        stack = cls(home, ports)
+        left = json.loads(stack.state_file.read_text(encoding="utf-8"))
+        stack.start_token = left["start_token"]  # by which its Prometheus knows the load as its own
+        return stack
+
     # --- the contract ---------------------------------------------------------------------------
 
     def prepare(self, settings: Settings) -> None:

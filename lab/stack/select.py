@@ -83,7 +83,7 @@ def attach(home: Home, left: Left) -> Stack:
     Raises ConfigError where its engine does not answer.
     """
     if left.stack == NativeStack.name:
-        return NativeStack(home, dict(left.ports))
+        return NativeStack.attached(home, dict(left.ports))
     found = images.Images(left.images, None)
     return ComposeStack(home, docker.probe(), found, dict(left.ports), set(PORTS))
 

@@ -46,7 +46,7 @@ def render(page: Dashboard) -> str:
             panel["links"] = [header.in_sight(link) for link in links]
     data["links"] = [header.link()]
     # The SDK's annotation knows nothing of what is Prometheus's own in it.
-    data["annotations"] = {"list": header.annotations(page.chosen)}
+    data["annotations"] = {"list": header.marks(page.chosen)}
     return json.dumps(data, indent=2) + "\n"
 
 
@@ -156,7 +156,7 @@ def _field_config(panel: Panel) -> model.FieldConfigSource:
     )
 
 
-def _mappings(words: dict[str, tuple[str, str]]) -> list[model.ValueMap] | None:
+def _mappings(words: dict[str, tuple[str, str]]) -> list[model.ValueMapping] | None:
     if not words:
         return None
     options = {

@@ -30,7 +30,7 @@ VARIABLES = (
 )
 
 
-def annotations(chosen: str) -> list[dict[str, Any]]:
+def marks(chosen: str) -> list[dict[str, Any]]:
     """Return the marks: each window of the chosen cells as a region, and moments that are off."""
     return [_windows(chosen), *(_moment(*moment, chosen) for moment in MOMENTS)]
 

@@ -18,7 +18,7 @@ from lab.results import CellRecord
 from lab.stack.base import Endpoints
 from lab.story import RunStory
 from monitoring.dashboards import DASHBOARDS
-from monitoring.dashboards.header import annotations
+from monitoring.dashboards.header import marks
 from monitoring.dashboards.panel import CHOSEN, Dashboard, Panel, Query
 from monitoring.signals import SCRAPE_INTERVAL_S
 
@@ -152,7 +152,7 @@ def test_choosing_another_cell_shows_nothing_of_this_one(measured: Measured) -> 
 def test_window_is_one_region_inside_the_records_own(measured: Measured) -> None:
     """Grafana makes a region of samples that are a step apart."""
     record = measured.record
-    windows, *_ = annotations(CHOSEN)
+    windows, *_ = marks(CHOSEN)
     start, end = record.window_start, record.window_end
     assert start is not None
     assert end is not None

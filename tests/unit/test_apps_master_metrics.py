@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -65,6 +67,9 @@ def test_places_give_a_new_worker_the_number_of_the_one_that_is_gone() -> None:
 def test_memory_is_the_kernels_anonymous_part_of_what_is_resident() -> None:
     with subprocess.Popen(["sleep", "60"]) as worker:
         try:
+            # It may still be loading: stopped, it is the same for both.
+            worker.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, worker.pid, os.WSTOPPED)
             status = Path(f"/proc/{worker.pid}/status").read_text()
             expected = re.search(r"RssAnon:\s+(\d+) kB", status)
             assert expected is not None

@@ -133,7 +133,8 @@ def test_prometheus_writes_to_the_store_and_forgets_soon(tmp_path, programs: Too
     """What ended is gone after two scrapes of the slowest job, on both stacks."""
     home = Home(tmp_path)
     home.run.mkdir()
-    args = list(commands(programs, home, build({}), RUNS[0]))[-1][0].args
+    started = {"postgres_exporter": 0.0}
+    args = list(commands(programs, home, build({}), RUNS[0], "t", started))[-1][0].args
     assert f"--storage.tsdb.path={home.prometheus_data / RUNS[0]}" in args
     assert 2 * max(SCRAPE_INTERVAL_S.values()) < stores.LOOKBACK_S < 15
     option = f"--query.lookback-delta={stores.LOOKBACK_S}s"
