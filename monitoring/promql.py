@@ -6,15 +6,23 @@ from monitoring.signal import SCRAPE_INTERVAL_S, WINDOW_S
 
 W = f"[{WINDOW_S['service']}s]"  # also Locust's and Poolscope's exporter's
 SLOW_W = f"[{WINDOW_S['postgres']}s]"
-#: A series that two scrapes lack is over: what it counted before is of another cell.
-PRESENT = {W: f"[{2 * SCRAPE_INTERVAL_S['service'] + 1}s]",
-           SLOW_W: f"[{2 * SCRAPE_INTERVAL_S['postgres'] + 1}s]"}  # fmt: skip
+#: How long the series of a server that did not answer may still be counted: one lost scrape.
+LOST = {W: f"[{2 * SCRAPE_INTERVAL_S['service'] + 1}s]",
+        SLOW_W: f"[{2 * SCRAPE_INTERVAL_S['postgres'] + 1}s]"}  # fmt: skip
 LOAD_HANDLERS = '{handler=~"/benchmark/.*"}'
 LOAD_FAILURES = '{handler=~"/benchmark/.*", status=~"5.."}'
 DATABASE = '{datname="poolscope"}'
 #: The console is a database of its own, and this exporter a client of it.
 POOLED = '{database="poolscope"}'
 HOST_CORES = 'count(node_cpu_seconds_total{mode="idle"})'
+
+
+def present(series: str, window: str = W) -> str:
+    """Return the series that are there now, or would be if one scrape had not been lost.
+
+    What has ended lacks in a scrape that was answered.
+    """
+    return f"({series} or last_over_time({series}{LOST[window]}) and on(job) up == 0)"
 
 
 def grown(metric: str, selector: str = "", window: str = W) -> str:
@@ -24,7 +32,7 @@ def grown(metric: str, selector: str = "", window: str = W) -> str:
     cell.
     """
     series = f"{metric}{selector}"
-    return f"(rate({series}{window}) and last_over_time({series}{PRESENT[window]}))"
+    return f"(rate({series}{window}) and {present(series, window)})"
 
 
 def rate(metric: str, selector: str = "", window: str = W) -> str:

@@ -38,13 +38,12 @@ class Column:
 COLUMNS = (
     Column("measured", None),  # for the row of a cell that has no other figure
     Column("rps", "RPS", width=54, decimals=0),
-    Column("p50_seconds", "P50", "s"),
     Column("p95_seconds", "P95", "s"),
     Column("p99_seconds", "P99", "s"),
     Column("error_ratio", "errors", "percentunit", 58),
-    Column("new_connections_per_request", "conn/rq", width=66, decimals=2),
+    Column("new_connections_per_request", "conn/rq", width=76, decimals=2),
     Column("pool_wait_seconds", "wait", "s"),
-    Column("pgbouncer_wait_seconds", "pgb wait", "s", 70),
+    Column("pgbouncer_wait_seconds", "pgb wait", "s", 82),
     Column("db_cpu_ratio", "DB", "percentunit", 48, 0),
     Column("app_cpu_ratio", "app", "percentunit", 48, 0),
     Column("pgbouncer_cpu_ratio", "pgb", "percentunit", 48, 0),
@@ -97,7 +96,7 @@ def _overrides() -> dict[str, dict[str, Any]]:
     }
     found: dict[str, dict[str, Any]] = {
         "cell_id": {"displayName": "cell", "custom.width": 190},
-        LAST: {"custom.cellOptions": {"type": "auto", "wrapText": True}},
+        LAST: {"custom.minWidth": 90, "custom.cellOptions": {"type": "auto", "wrapText": True}},
         "status": {
             "custom.width": 76,
             "custom.cellOptions": {"type": "color-text"},
@@ -119,6 +118,14 @@ def _named(expr: str) -> str:
     """Return bars by a name of their own; that of rejected cells says that they are."""
     marked = f'label_replace({expr}, "mark", "rejected", "status", "rejected")'
     return f'label_join({marked}, "cell", " ", "framework", "users", "variant", "mark")'
+
+
+def _bar(color: str) -> dict[str, Any]:
+    # Each bar says its value: ticks, of which the last would be cut, say nothing more.
+    return {
+        "color": {"mode": "fixed", "fixedColor": color},
+        "custom.axisPlacement": "hidden",
+    }
 
 
 def _bars(title: str, text: str, figure: str, unit: str) -> Panel:
@@ -145,10 +152,7 @@ def _bars(title: str, text: str, figure: str, unit: str) -> Panel:
         height=12,
         transformations=(merge, ("organize", {**organized, "excludeByName": hidden})),
         options={"xField": "cell", "xTickLabelMaxLength": 60},
-        overrides={
-            "direct": {"color": {"mode": "fixed", "fixedColor": "blue"}},
-            "pgbouncer": {"color": {"mode": "fixed", "fixedColor": "orange"}},
-        },
+        overrides={"direct": _bar("blue"), "pgbouncer": _bar("orange")},
     )
 
 

@@ -43,6 +43,12 @@ def _health(title: str, text: str, name: str, label: str, due: str) -> Panel:
     )
 
 
+#: Of a job that was not due for a part of the time, scrapes were rightly missing.
+MISSING = (
+    f"{BY_NAME['samples_missing_ratio'].record}"
+    " unless on(job) (min by (job) (min_over_time(poolscope_target_due[24s])) == 0)"
+)
+
 SCRAPES = Row(
     "Scrapes",
     (
@@ -67,7 +73,7 @@ SCRAPES = Row(
             "Missing samples",
             "Share of the last twelve scrapes that failed or did not happen. Above 0 within a"
             " window, the cell is rejected. Runbook: monitoring/runbooks/samples-missing.md.",
-            _plain("samples_missing_ratio", "{{job}}"),
+            Query(MISSING, "{{job}}", due="always"),
             unit="percentunit",
             max=1,
             steps=limits("samples_missing_ratio"),

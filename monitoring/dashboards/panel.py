@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from monitoring.promql import PRESENT, W
+from monitoring.promql import present
 from monitoring.signals import BY_NAME, Due, Signal
 
 Kind = Literal["text", "timeseries", "stat", "bargauge", "barchart", "table", "heatmap"]
@@ -169,9 +169,7 @@ def heat(
 ) -> Panel:
     """Return a heat map of a histogram of seconds: time to the right, duration upwards."""
     bucket = f"{histogram}_bucket{selector}"
-    rate = (
-        f"sum by (le) (rate({bucket}[$__rate_interval]) and last_over_time({bucket}{PRESENT[W]}))"
-    )
+    rate = f"sum by (le) (rate({bucket}[$__rate_interval]) and {present(bucket)})"
     query = Query(scoped(rate, chosen), "{{le}}", format="heatmap", due=due)
     return Panel("heatmap", title, text, (query,), unit="s", **{"width": 12, **more})
 

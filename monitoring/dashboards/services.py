@@ -173,6 +173,7 @@ DJANGO = Row(
             " DB_POOL=psycopg it counts checkouts, not connections: see the connections page then.",
             _django("django_db_new_connections", "new connections"),
             unit="suffix:/s",
+            width=7,
         ),
         lines(
             "django_db_execute_total",
@@ -180,6 +181,7 @@ DJANGO = Row(
             " request is equal work.",
             _django("django_db_execute", "statements"),
             unit="suffix:/s",
+            width=7,
         ),
         lines(
             "django_http_requests_latency_seconds",
@@ -187,6 +189,7 @@ DJANGO = Row(
             " it with the panels above, whose buckets are finer.",
             *map(_latency, (0.5, 0.95, 0.99)),
             unit="s",
+            width=10,
         ),
     ),
 )
