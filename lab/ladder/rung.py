@@ -24,6 +24,7 @@ from lab.results import Run
 from lab.settings import Settings
 from lab.stack.base import Endpoints, LadderStack, Load
 from lab.stack.process import Process
+from lab.story import RunStory
 
 POLL_S = 0.05
 #: How long opening connections may take, and what comes after the window.
@@ -46,6 +47,8 @@ class RungRun:
     cores: int
     tell: Callable[[str, float | None], None] = lambda name, length_s: None
     phases: dict[str, float] = field(default_factory=dict)
+    #: Told of the window, which dashboards shade.
+    story: RunStory | None = None
 
     @property
     def rung(self) -> Rung:
@@ -154,6 +157,7 @@ class RungRun:
             with psycopg.connect(endpoints.superuser, autocommit=True) as connection:
                 with self.phase("opening"):
                     window = self.opened(process, folder)
+                self._mark(window)
                 with self.phase("warming", self.own.warmup):
                     self._until(window.window_start, process)
                 with self.phase("measuring", self.own.duration):
@@ -177,6 +181,12 @@ class RungRun:
         limit = min(self.settings.db_cpus, float(self.cores))
         watched = Watched(waits, sampling.failed)
         return window, measured(self.rung, inside, account, first, last, watched, limit)
+
+    def _mark(self, window: generator.Started) -> None:
+        if self.story is not None:
+            run_id, cell_id = self.run.run_id, self.step.cell_id
+            self.story.moment(run_id, cell_id, "window_start", window.window_start)
+            self.story.moment(run_id, cell_id, "window_end", window.window_end)
 
     def opened(self, process: Load, folder: Path) -> generator.Started:
         """Wait until every process writes; raise ServiceError where that does not come."""

@@ -29,6 +29,7 @@ from lab.runner import keep_panels
 from lab.settings import Settings
 from lab.stack.base import Endpoints, LadderStack, StackFacts
 from lab.stack.home import Home
+from lab.story import RunStory
 from monitoring.signals import SCRAPE_INTERVAL_S
 
 EXIT_REJECTED = 3
@@ -70,9 +71,11 @@ def request(
 def execute(asked: Request, stack: LadderStack, run: Run, console: Console) -> int:
     """Measure every rung, and leave records, tables and pictures; return the exit code."""
     steps = plan.steps(asked.rungs, asked.own.repetitions, asked.settings.seed)
+    story = RunStory(stack)
     return _through(
-        asked, stack, run, console, steps, lambda step: line(_measure(asked, step, stack, run))
-    )
+        asked, stack, run, console, steps,
+        lambda step: line(_measure(asked, step, stack, run, story)),
+    )  # fmt: skip
 
 
 def crash(asked: Request, stack: LadderStack, run: Run, console: Console) -> int:
@@ -183,10 +186,12 @@ def new_manifest(asked: Request, run: Run, facts: StackFacts, cells: list[str]) 
     )
 
 
-def _measure(asked: Request, step: Step, stack: LadderStack, run: Run) -> RungRecord:
+def _measure(
+    asked: Request, step: Step, stack: LadderStack, run: Run, story: RunStory
+) -> RungRecord:
     cores = psutil.cpu_count() or 1
     if step.rung is not None:
-        return RungRun(step, asked.own, asked.settings, stack, run, cores).measure()
+        return RungRun(step, asked.own, asked.settings, stack, run, cores, story=story).measure()
     return _ceiling(asked, step, stack, run)
 
 

@@ -53,6 +53,7 @@ RUNG = Row(
             transformations=columns(None, labels=("rung", "method", "durability", "client")),
             overrides={
                 "rung": {"custom.width": 85},
+                "method": {"custom.cellOptions": {"type": "auto", "wrapText": True}},
                 "durability": {"custom.width": 150},
                 "client": {"custom.width": 75},
             },

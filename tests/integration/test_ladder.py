@@ -24,6 +24,7 @@ from lab.ladder.verdict import judge
 from lab.paths import ROOT
 from lab.results import Run
 from lab.settings import Settings
+from lab.snapshot import archive
 from lab.stack.base import Endpoints
 from tests.unit.scrapes import taken
 
@@ -327,11 +328,15 @@ def test_a_run_leaves_a_report_and_panels_that_need_no_server(
         assert done.returncode in (0, 3), done.stderr  # a busy host may reject figures
         return done.stdout
 
-    lab_("ladder", "RUNGS=3-D-500", "DURATION=2", "STACK=native")
+    lab_("ladder", "RUNGS=3-D-500", "DURATION=6", "STACK=native")
     latest = scratch / "results" / "latest"
     manifest = json.loads((latest / "manifest.json").read_text())
     assert (manifest["status"], manifest["notes"]) == ("finished", [])
     assert {"ladder.csv", "report.html", "panels.json.gz"} <= set(manifest["files"])
+    (window,) = archive.read(Run(latest.resolve())).data["poolscope-ladder"].marks["Window"]
+    assert window.text == "3-D-500-r1"
+    assert window.end is not None
+    assert 2 <= window.end - window.time <= 6
     assert not (scratch / "home" / "run" / "ladder-rows.txt").exists()
     lab_("snapshot", "CELL=3-D-500-r1", "DASHBOARD=ladder")
     page = latest / "snapshots" / "3-D-500-r1" / "poolscope-ladder.html"
