@@ -129,7 +129,7 @@ class ComposeStack:
 
     def keep(self, store: str) -> None:
         """See Stack."""
-        self._volume().begin(store)
+        self._volume().begin(store, time.time())
         self._prometheus = {"PROMETHEUS_STORE": store}
 
     def keeps(self, store: str) -> bool:

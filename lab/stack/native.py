@@ -109,7 +109,7 @@ class NativeStack:
 
     def keep(self, store: str) -> None:
         """See Stack."""
-        stores.begin(self.home.prometheus_data, store)
+        stores.begin(self.home.prometheus_data, store, time.time())
         self._store = store
 
     def keeps(self, store: str) -> bool:

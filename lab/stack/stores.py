@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from monitoring.signals import SCRAPE_INTERVAL_S
 
 #: The store of `make up`, emptied at each of its starts.
 UP = "up"
-#: A run writes some 5 kB a second: twenty of an hour each are a third of a gigabyte.
-KEPT = 20
+#: How long samples are kept, as Prometheus does by itself in a store that it writes to: a run adds
+#: some 5 kB a second.
+KEPT_DAYS = 30
 #: How long what ended goes on in answers: two scrapes of the slowest job and a bit, not 5 minutes.
 LOOKBACK_S = 2 * max(SCRAPE_INTERVAL_S.values()) + 2
 #: Of samples: what is still written to is bounded, what is only looked at again loses nothing.
-RETENTION, KEPT_RETENTION = "30d", "100y"
+RETENTION, KEPT_RETENTION = f"{KEPT_DAYS}d", "100y"
 #: Where the compose stack's volume is mounted.
 MOUNTED = "/prometheus"
 _RUN = re.compile(r"\d{8}-\d{6}-[a-z0-9][a-z0-9-]*")
@@ -34,18 +36,18 @@ def is_store(name: str) -> bool:
     return name == UP or _RUN.fullmatch(name) is not None
 
 
-def stale(names: Collection[str], store: str) -> list[str]:
+def stale(names: Collection[str], store: str, now: float) -> list[str]:
     """Return the stores to remove before one is written to, which is kept, unless it is UP's."""
-    runs = sorted(n for n in names if is_store(n) and n not in (UP, store))
+    oldest = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now - KEPT_DAYS * 86_400))
     # Ids begin with their time.
-    old = runs[: max(0, len(runs) - (KEPT - 1))]
+    old = sorted(n for n in names if is_store(n) and n not in (UP, store) and n < oldest)
     return [*old, UP] if store == UP and UP in names else old
 
 
-def begin(folder: Path, store: str) -> None:
-    """Make room for a store in a folder of them; raise ConfigError for what cannot be removed."""
+def begin(folder: Path, store: str, now: float) -> None:
+    """Remove what is stale in a folder of stores; raise ConfigError for what cannot be removed."""
     there = {p.name for p in folder.glob("*") if p.is_dir() and not p.is_symlink()}
-    for name in stale(there, store):
+    for name in stale(there, store, now):
         try:
             shutil.rmtree(folder / name)
         except FileNotFoundError:
@@ -70,10 +72,10 @@ class Volume:
         self._image = image
         self._name = f"{project}_prometheus_data"
 
-    def begin(self, store: str) -> None:
+    def begin(self, store: str, now: float) -> None:
         """See begin; does nothing before the volume is there."""
         there = self._run(f"ls {MOUNTED}").split() if self._there() else []
-        if old := stale(there, store):
+        if old := stale(there, store, now):
             self._run('rm -rf -- "$@"', *(f"{MOUNTED}/{name}" for name in old))
 
     def holds(self, store: str) -> bool:

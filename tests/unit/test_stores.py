@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import sys
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from monitoring.signals import SCRAPE_INTERVAL_S
 
 #: What a Prometheus of an older version has in its one folder.
 OLDER = ("wal", "chunks_head", "lock", "queries.active", "01KB2Y5H8ZJ6W3V4T5R6Q7P8N9")
-RUNS = [f"20261101-1200{second:02d}-quick" for second in range(25)]
+RUNS = [f"20261101-1200{second:02d}-quick" for second in range(4)]
+#: 30 days after the second of them.
+NOW = calendar.timegm((2026, 12, 1, 12, 0, 1))
 
 #: Runs what it is given in a folder in place of the volume.
 DOCKER = """#!{python}
@@ -57,25 +60,23 @@ def test_every_run_s_id_is_a_store(tmp_path):
     assert not [name for name in (*OLDER, "..", ".", "", "20261101-quick") if stores.is_store(name)]
 
 
-def test_a_new_store_makes_room_among_the_oldest(tmp_path):
-    make(tmp_path, *RUNS, "up", *OLDER, "my-own-notes")
-    stores.begin(tmp_path, "20261127-120000-quick")
-    kept = set(RUNS[-(stores.KEPT - 1) :])
-    assert there(tmp_path) == {*kept, "up", *OLDER, "my-own-notes"}
+def test_stores_of_more_than_30_days_are_removed_and_nothing_else(tmp_path):
+    make(tmp_path, *RUNS, "up", *OLDER, "my-own-notes", "20250101-my-notes")
+    stores.begin(tmp_path, "20261127-120000-quick", NOW)
+    assert there(tmp_path) == {*RUNS[1:], "up", *OLDER, "my-own-notes", "20250101-my-notes"}
 
 
 def test_a_resumed_run_keeps_its_store_however_old_it_is(tmp_path):
     make(tmp_path, *RUNS)
-    stores.begin(tmp_path, RUNS[0])
-    assert RUNS[0] in there(tmp_path)
-    assert len(there(tmp_path)) == stores.KEPT
+    stores.begin(tmp_path, RUNS[0], NOW + 86_400)
+    assert there(tmp_path) == {RUNS[0]}
 
 
 def test_make_up_begins_with_an_empty_store(tmp_path):
-    make(tmp_path, RUNS[0], "up")
-    stores.begin(tmp_path, "up")
-    assert there(tmp_path) == {RUNS[0]}
-    stores.begin(tmp_path / "nothing", "up")
+    make(tmp_path, RUNS[1], "up")
+    stores.begin(tmp_path, "up", NOW)
+    assert there(tmp_path) == {RUNS[1]}
+    stores.begin(tmp_path / "nothing", "up", NOW)
 
 
 def test_a_link_is_no_store(tmp_path):
@@ -84,7 +85,7 @@ def test_a_link_is_no_store(tmp_path):
     folder = tmp_path / "stores"
     folder.mkdir()
     (folder / "up").symlink_to(tmp_path / "elsewhere")
-    stores.begin(folder, "up")
+    stores.begin(folder, "up", NOW)
     assert there(folder) == {"up"}
     assert there(tmp_path / "elsewhere") == {"samples"}
 
@@ -115,8 +116,8 @@ def volume(tmp_path, monkeypatch):
 def test_the_volume_s_stores_are_kept_by_the_same_rules(volume):
     folder, of = volume
     make(folder, *RUNS, "up", *OLDER)
-    of().begin("up")
-    assert there(folder) == {*RUNS[-(stores.KEPT - 1) :], *OLDER}
+    of().begin("up", NOW)
+    assert there(folder) == {*RUNS[1:], *OLDER}
     assert of().holds(RUNS[-1])
     assert not of().holds(RUNS[0])
 
@@ -124,7 +125,7 @@ def test_the_volume_s_stores_are_kept_by_the_same_rules(volume):
 def test_a_volume_that_is_not_there_is_not_made(volume):
     folder, of = volume
     make(folder, *RUNS)
-    of(there=False).begin("up")
+    of(there=False).begin("up", NOW)
     assert there(folder) == set(RUNS)
     assert not of(there=False).holds(RUNS[0])
 
