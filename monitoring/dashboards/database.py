@@ -141,6 +141,7 @@ STATEMENTS = Row(
             "Mean number of sessions that run each of the five statements that take most time; the"
             " sum is most of the database's work.",
             top("postgres_statement_sessions"),
+            unit="suffix: sessions",
             stack=True,
             width=12,
         ),
