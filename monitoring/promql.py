@@ -6,6 +6,8 @@ from monitoring.signal import SCRAPE_INTERVAL_S, WINDOW_S
 
 W = f"[{WINDOW_S['service']}s]"  # also Locust's and Poolscope's exporter's
 SLOW_W = f"[{WINDOW_S['postgres']}s]"
+#: Whether a scrape job's server is meant to run now; a job without it always is.
+TARGET_DUE = 'label_replace(poolscope_target_due, "job", "$1", "target", "(.+)")'
 #: How long the series of a server that did not answer may still be counted: one lost scrape.
 LOST = {W: f"[{2 * SCRAPE_INTERVAL_S['service'] + 1}s]",
         SLOW_W: f"[{2 * SCRAPE_INTERVAL_S['postgres'] + 1}s]"}  # fmt: skip
@@ -20,9 +22,10 @@ HOST_CORES = 'count(node_cpu_seconds_total{mode="idle"})'
 def present(series: str, window: str = W) -> str:
     """Return the series that are there now, or would be if one scrape had not been lost.
 
-    What has ended lacks in a scrape that was answered.
+    What has ended lacks in a scrape that was answered, or its server is not due any more.
     """
-    return f"({series} or last_over_time({series}{LOST[window]}) and on(job) up == 0)"
+    down = f"(up == 0 unless on(job) {TARGET_DUE} == 0)"
+    return f"({series} or last_over_time({series}{LOST[window]}) and on(job) {down})"
 
 
 def grown(metric: str, selector: str = "", window: str = W) -> str:

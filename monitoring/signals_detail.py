@@ -131,10 +131,11 @@ SERVICE_DETAIL = (
 POSTGRES_DETAIL = (
     Signal(
         "postgres_connections_used_ratio",
-        f"({BACKENDS} + {CONNECTING}) / {USABLE}",
+        # Of those being opened, what is beyond the limit will be refused.
+        f"clamp_max(({BACKENDS} + {CONNECTING}) / {USABLE}, 1)",
         "ratio",
         "connections of clients, those being opened included, over max_connections without the"
-        " reserved ones",
+        " reserved ones; more than all of it cannot be used",
         threshold=NEARLY_FULL,
         threshold_source=NEARLY_FULL_SOURCE,
     ),

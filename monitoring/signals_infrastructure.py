@@ -6,6 +6,7 @@ from monitoring.promql import (
     DATABASE,
     POOLED,
     SLOW_W,
+    TARGET_DUE,
     cpu_mode,
     cpu_share,
     due,
@@ -261,7 +262,7 @@ RESOURCES = (
 INSTRUMENT = (
     Signal(
         "exporter_up",
-        due("min by (job) (up)", "poolscope_target_due", "job"),
+        due("min by (job) (up)", TARGET_DUE, "job"),
         "1 or 0",
         "whether the last scrape of the job succeeded; no data while its server is not due",
         threshold=1,

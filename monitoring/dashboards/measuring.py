@@ -17,6 +17,7 @@ from monitoring.dashboards.panel import (
     lines,
     now,
 )
+from monitoring.promql import TARGET_DUE
 from monitoring.signals import BY_NAME
 
 
@@ -46,7 +47,8 @@ def _health(title: str, text: str, name: str, label: str, due: str) -> Panel:
 #: Of a job that was not due for a part of the time, scrapes were rightly missing.
 MISSING = (
     f"{BY_NAME['samples_missing_ratio'].record}"
-    " unless on(job) (min by (job) (min_over_time(poolscope_target_due[24s])) == 0)"
+    " unless on(job) label_replace(min_over_time(poolscope_target_due[24s]) == 0,"
+    ' "job", "$1", "target", "(.+)")'
 )
 
 SCRAPES = Row(
@@ -58,7 +60,7 @@ SCRAPES = Row(
             " now, as between two cells. Runbook: monitoring/runbooks/exporter-down.md.",
             "exporter_up",
             "job",
-            "poolscope_target_due",
+            TARGET_DUE,
         ),
         _health(
             "Collectors of Poolscope's exporter",

@@ -138,8 +138,8 @@ class PoolscopeCollector(Collector):
         targets = self._due().targets
         yield gauge(
             "poolscope_target_due",
-            "1 if the job's server runs now",
-            ["job"],
+            "1 if the server of the scrape job runs now",
+            ["target"],  # `job` is Prometheus's own label on whatever it scrapes
             [] if targets is None else [((job,), int(job in targets)) for job in TARGETS],
         )
 

@@ -149,6 +149,20 @@ def test_choosing_another_cell_shows_nothing_of_this_one(measured: Measured) -> 
         assert bool(measured.prometheus.query(expr, moment)) is found, (chosen, moment)
 
 
+def test_the_load_that_has_ended_is_not_due_and_not_down(measured: Measured) -> None:
+    """As Prometheus has it, whose own label `job` is on whatever it scrapes."""
+    shown = next(p for page, p in panels() if p.title == "Targets").queries[0].expr
+    deadline = time.monotonic() + 3 * SCRAPE_INTERVAL_S["poolscope"]
+    while True:
+        found = {
+            series["metric"]["job"]: float(series["value"][1])
+            for series in measured.prometheus.query(shown, time.time())
+        }
+        if found["locust"] == -1 or time.monotonic() > deadline:
+            break
+    assert found == {"locust": -1, "service": 1, "poolscope": 1, "postgres": 1, "prometheus": 1}
+
+
 def test_window_is_one_region_inside_the_records_own(measured: Measured) -> None:
     """Grafana makes a region of samples that are a step apart."""
     record = measured.record

@@ -157,7 +157,7 @@ class Asking(threading.Thread):
         self.join(10)
 
     def is_due(self, job: str) -> bool:
-        return bool(self.seen and self.seen[-1].total("poolscope_target_due", job=job))
+        return bool(self.seen and self.seen[-1].total("poolscope_target_due", target=job))
 
     def answers(self, metric: str, **labels: str) -> list[float | None]:
         return [scrape.total(metric, **labels) for scrape in self.seen]
@@ -203,8 +203,8 @@ def test_no_collector_is_down_while_servers_are_stopped_and_started(
     assert changes(asking.answers("poolscope_collector_due", collector="postgres")) == [
         *(1, 0, 1, 0, 1)
     ]
-    assert changes(asking.answers("poolscope_target_due", job="locust")) == [0, 1, 0]
-    assert changes(asking.answers("poolscope_target_due", job="service")) == [1, 0] * 3 + [1]
+    assert changes(asking.answers("poolscope_target_due", target="locust")) == [0, 1, 0]
+    assert changes(asking.answers("poolscope_target_due", target="service")) == [1, 0] * 3 + [1]
 
 
 def test_who_is_due_serves(lab: Lab, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_who_is_due_serves(lab: Lab, tmp_path: Path) -> None:
             load.alive()
             found = edges.scrape(endpoints.metrics["poolscope"], endpoints.start_token)
             for job, port in ports.items():
-                if found.total("poolscope_target_due", job=job):
+                if found.total("poolscope_target_due", target=job):
                     seen.add(job)
                     with socket.create_connection(("127.0.0.1", port), 1):
                         pass
