@@ -37,7 +37,7 @@ RANGE_S = 15 * 60
 STEP_S = 5
 ROUNDS = 7
 #: What panels read: recorded signals, and the few series that are not recorded.
-SERIES = '{__name__=~"poolscope:.+|lab_.+|ALERTS"}'
+SERIES = '{__name__=~"poolscope:.+|lab_.+|ALERTS|up"}'
 
 Series = list[dict[str, Any]]
 
