@@ -35,7 +35,8 @@ def show(home: Home, run: Run, settings: Settings, asked_for: set[str], console:
                 )
             watching.say(stack)
 
-        stack = select.open_stack(home, chosen, asked_for, console, detached=True, first=first)
+        ports = asked_for & {"PROMETHEUS_PORT", "GRAFANA_PORT"}  # nothing else is started
+        stack = select.open_stack(home, chosen, ports, console, detached=True, first=first)
         try:
             endpoints = stack.look_back(chosen, run.run_id)
             where = watching.running(stack)

@@ -186,11 +186,13 @@ class Putting:
             self._follow(load, tell, status)
         finally:
             status.stop()
-            if self.started is not None:
-                self.ended = float(math.floor(time.time()))
-                tell.moment("window_end", self.ended)
-            if load is not None:
-                load.stop()
+            try:
+                if self.started is not None:
+                    self.ended = float(math.floor(time.time()))
+                    tell.moment("window_end", self.ended)
+            finally:
+                if load is not None:
+                    load.stop()
 
     def _follow(self, load: Load, tell: Announcement, status: Status) -> None:
         follower = intervals.IntervalFollower(self.folder)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from types import TracebackType
 from urllib.parse import urlencode
 
@@ -19,6 +18,7 @@ import httpx
 from rich.console import Console
 
 from lab.errors import ServiceError
+from lab.interrupts import shielded
 from lab.paths import ROOT
 from lab.results import Run
 from lab.settings import Settings
@@ -53,20 +53,36 @@ class LeftPage:
         self._stack = stack
         self._shown = shown
         self._process: Process | None = None
-        self._port = next_free("PORT", live.PORT, stack.ports.values())
-        self.url = f"http://{live.HOST}:{self._port}/"
+        self._port = live.PORT
+        self.place()
+
+    @property
+    def url(self) -> str:
+        """Where it answers once it is started."""
+        return f"http://{live.HOST}:{self._port}/"
+
+    def place(self) -> None:
+        """Take the next port that is free by now."""
+        self._port = next_free("PORT", self._port, self._stack.ports.values())
 
     def start(self) -> None:
         """Start it and wait until it answers; raise ServiceError."""
         args = live.command(self._port, prometheus_url(self._stack), self._shown)
         command = Command("watch", args, servers.base_env(self._home), ROOT)
-        self._process = Process(command, self._home.run, detached=True)
+        with shielded():  # what is started is recorded
+            process = self._process = Process(command, self._home.run, detached=True)
+
+        def answers() -> None:
+            servers.http_answers(self.url)
+            if not process.alive():
+                raise ConnectionError("another program answers there")
+
         wait_until(
-            partial(servers.http_answers, self.url),
+            answers,
             f"the live page on {self.url}",
             READY_S,
-            alive=self._process.alive,
-            tail=self._process.tail,
+            alive=process.alive,
+            tail=process.tail,
             errors=(OSError, httpx.HTTPError),
         )
 
@@ -126,6 +142,8 @@ class Watching:
 
     def running(self, stack: Stack) -> str | None:
         """Do as `say`, now that the servers run: a page that is left behind is started."""
+        if isinstance(self._page, LeftPage):
+            self._page.place()  # the servers took their time to start
         where = self.say(stack)
         if isinstance(self._page, LeftPage):
             try:
@@ -151,7 +169,8 @@ class Watching:
         shown = live.Shown(self.run_id, begun, self.ended, f"the server has ended; {again}")
         if self.left:
             return LeftPage(self.home, stack, shown)
-        return live.in_background(live.Source(lambda: prometheus_url(stack)), shown)
+        source = live.Source(lambda: prometheus_url(stack))
+        return live.in_background(source, shown, stack.ports.values())
 
 
 @contextmanager

@@ -6,8 +6,6 @@ from monitoring.signal import SCRAPE_INTERVAL_S, WINDOW_S
 
 W = f"[{WINDOW_S['service']}s]"  # also Locust's and Poolscope's exporter's
 SLOW_W = f"[{WINDOW_S['postgres']}s]"
-#: Whether a scrape job's server is meant to run now; a job without it always is.
-TARGET_DUE = 'label_replace(poolscope_target_due, "job", "$1", "target", "(.+)")'
 #: How long the series of a server that did not answer may still be counted: one lost scrape.
 LOST = {W: f"[{2 * SCRAPE_INTERVAL_S['service'] + 1}s]",
         SLOW_W: f"[{2 * SCRAPE_INTERVAL_S['postgres'] + 1}s]"}  # fmt: skip
@@ -22,9 +20,10 @@ HOST_CORES = 'count(node_cpu_seconds_total{mode="idle"})'
 def present(series: str, window: str = W) -> str:
     """Return the series that are there now, or would be if one scrape had not been lost.
 
-    What has ended lacks in a scrape that was answered, or its server is not due any more.
+    What has ended lacks in a scrape that was answered, or its server was not due meanwhile.
     """
-    down = f"(up == 0 unless on(job) {TARGET_DUE} == 0)"
+    since = due_of(f"min_over_time(poolscope_target_due{LOST[window]})")
+    down = f"(up == 0 unless on(job) {since} == 0)"
     return f"({series} or last_over_time({series}{LOST[window]}) and on(job) {down})"
 
 
@@ -36,6 +35,11 @@ def grown(metric: str, selector: str = "", window: str = W) -> str:
     """
     series = f"{metric}{selector}"
     return f"(rate({series}{window}) and {present(series, window)})"
+
+
+def due_of(expr: str) -> str:
+    """Return poolscope_target_due, or what is made of it, by scrape job."""
+    return f'label_replace({expr}, "job", "$1", "target", "(.+)")'
 
 
 def rate(metric: str, selector: str = "", window: str = W) -> str:
@@ -104,3 +108,7 @@ def samples_missing() -> str:
         up = f'up{{job=~"{jobs}"}}[{12 * interval}s]'
         parts.append(f"clamp_min(1 - avg by (job) (sum_over_time({up})) / 12, 0)")
     return " or ".join(parts)
+
+
+#: Whether a scrape job's server is meant to run now; a job without it always is.
+TARGET_DUE = due_of("poolscope_target_due")

@@ -36,7 +36,8 @@ AT_ONCE = 6
 #: A rate over this long has four scrapes of every job in it.
 RATE_INTERVAL_S = max(WINDOW_S.values())
 
-_VARIABLE = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
+#: `$1` is none: it stands for a group in label_replace.
+_VARIABLE = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$([A-Za-z_]\w*)")
 
 
 def span(start: float, end: float) -> Span:

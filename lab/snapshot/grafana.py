@@ -69,6 +69,7 @@ def _panel(
     pages: Mapping[str, tuple[str, str]], release: int,
 ) -> dict[str, Any]:  # fmt: skip
     left_out = ("targets", "panels", "transformations")
+    panel = _without_field_links(panel)
     whole = {n: v for n, v in panel.items() if n not in left_out}
     whole |= {"targets": [], "links": _links(panel, pages), "datasource": None}
     if panel["type"] in SILENT:
@@ -83,6 +84,17 @@ def _panel(
     query = {"refId": "A", "datasource": OWN, "queryType": "snapshot",
              "snapshot": grafana_frames.as_answers(frames)}  # fmt: skip
     return whole | {"datasource": OWN, "targets": [query]}
+
+
+def _without_field_links(panel: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a panel whose fields lead nowhere: their links are to panels of a live Grafana."""
+    config = panel.get("fieldConfig") or {}
+    defaults = {n: v for n, v in (config.get("defaults") or {}).items() if n != "links"}
+    overrides = [
+        one | {"properties": [item for item in one["properties"] if item["id"] != "links"]}
+        for one in config.get("overrides") or ()
+    ]
+    return dict(panel) | {"fieldConfig": {"defaults": defaults, "overrides": overrides}}
 
 
 def _marks(notes: list[dict[str, Any]], data: DashboardData) -> list[grafana_frames.Frame]:

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +30,7 @@ from lab.snapshot.dashboards import Dashboard
 from lab.snapshot.evaluate import Evaluator, span
 from lab.snapshot.frames import DashboardData
 from lab.stack.home import Home
-from lab.stack.ports import free
+from lab.stack.ports import next_free
 from lab.stack.running import prometheus_of
 from lab.stack.stores import UP
 
@@ -138,7 +138,7 @@ class Server(ThreadingHTTPServer):
             raise ValueError("from and to have to be Unix seconds, at most a week apart")
         dashboard = self.dashboards[uid]
         over = span(start, end)
-        found = self.source.find().evaluate([dashboard], over, self.shown.variables)
+        found = self.source.find().evaluate([dashboard], over, self.shown.variables, at=end)
         return view.dashboard(dashboard, found[uid], over)
 
 
@@ -202,18 +202,19 @@ def watch(home: Home, asked: Wanted, console: Console) -> None:
         server.serve_forever(poll_interval=IDLE_S)
 
 
-def open_server(asked: Wanted, source: Source) -> Server:
-    """Return a listening server, on the asked port or on the next free one."""
-    port = asked.port or PORT
-    if asked.port is None:
-        while not free(port):
-            port += 1
-    try:
-        return Server(port, source, asked.shown)
-    except OSError:
-        raise ConfigError(
-            f"PORT={port} was asked for, but {HOST}:{port} is taken; choose another or leave it out"
-        ) from None
+def open_server(asked: Wanted, source: Source, taken: Collection[int] = ()) -> Server:
+    """Return a listening server, on the asked port or on the next free one that is not `taken`."""
+    port = asked.port or next_free("PORT", PORT, taken)
+    while True:
+        try:
+            return Server(port, source, asked.shown)
+        except OSError:
+            if asked.port is not None:
+                raise ConfigError(
+                    f"PORT={port} was asked for, but {HOST}:{port} is taken; choose another or "
+                    "leave it out"
+                ) from None
+            port = next_free("PORT", port + 1, taken)  # another program was faster
 
 
 class Background:
@@ -234,10 +235,10 @@ class Background:
         self._server.server_close()
 
 
-def in_background(source: Source, shown: Shown) -> Background | None:
+def in_background(source: Source, shown: Shown, taken: Collection[int]) -> Background | None:
     """Serve a page on the next free port; a run goes on without one that cannot be had."""
     try:
-        return Background(open_server(Wanted(shown=shown), source))
+        return Background(open_server(Wanted(shown=shown), source, taken))
     except LabError as error:
         log.warning("no live page: %s", error)
         return None

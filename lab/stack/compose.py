@@ -258,8 +258,10 @@ class ComposeStack:
     def stop(self) -> None:
         """See Stack."""
         with shielded():
-            self._quiet(*self._answering)
-            take_down(self.home)
+            try:
+                self._quiet(*self._answering)
+            finally:  # also on a full disk
+                take_down(self.home)
             self._running.clear()
             self._caps.clear()
 

@@ -42,8 +42,10 @@ class DueLoad:
 
     def stop(self) -> None:
         """See Load."""
-        self._tell(False)
-        self._load.stop()
+        try:
+            self._tell(False)
+        finally:  # also on a full disk
+            self._load.stop()
 
     def tail(self, lines: int = 20) -> str:
         """See Load."""

@@ -19,7 +19,7 @@ import httpx
 import psycopg
 
 from lab.config import memory_size
-from lab.errors import ServiceError
+from lab.errors import ConfigError, LabError, ServiceError
 from lab.files import write_atomic
 from lab.interrupts import shielded
 from lab.load import generator_processes, locust_command, locust_environment
@@ -84,8 +84,14 @@ class NativeStack:
     def attached(cls, home: Home, ports: dict[str, int]) -> NativeStack:
         """Return the stack that another process left running, to put load on it."""
         stack = cls(home, ports)
-        left = json.loads(stack.state_file.read_text(encoding="utf-8"))
-        stack.start_token = left["start_token"]  # by which its Prometheus knows the load as its own
+        try:
+            left = json.loads(stack.state_file.read_text(encoding="utf-8"))
+            # By which its Prometheus knows the load as its own.
+            stack.start_token = left["start_token"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ConfigError(
+                f"{stack.state_file} says nothing of what is up; `make down`, then `make up` again"
+            ) from None
         return stack
 
     # --- the contract ---------------------------------------------------------------------------
@@ -249,7 +255,7 @@ class NativeStack:
             for name in reversed(list(self._processes)):
                 try:
                     self._stop(name)
-                except ServiceError as error:
+                except LabError as error:
                     failed.append(error)
             self.limits.clear()
         if failed:
@@ -300,8 +306,10 @@ class NativeStack:
         if process is not None:
             self._caps.pop(name, None)
             self._answering.discard(name)
-            self._write_state()
-            process.stop()
+            try:
+                self._write_state()
+            finally:  # also on a full disk
+                process.stop()
 
     def _load_due(self, due: bool) -> None:
         self._loading = due
@@ -375,7 +383,7 @@ class NativeStack:
                 if command.name == "prometheus" and renamed:
                     os.kill(running.pid, signal.SIGHUP)  # reads its configuration again
                 continue
-            renamed |= command.name == "postgres_exporter"
+            renamed = True  # by its start, and maybe by its port
             started = time.time()
             self._run(command, limited=False)
             self._ready(command.name, command.name, partial(servers.http_answers, url))

@@ -184,9 +184,12 @@ def take_down(home: Home) -> list[str]:
 def _forget_due(home: Home) -> None:
     """Have the state file no longer say who is due: it outlives the servers."""
     path = home.root / STATE_FOLDER / STATE_FILE
-    if path.is_file():
-        state = json.loads(path.read_text(encoding="utf-8"))
-        write_atomic(path, json.dumps(state | {"due": None}))
+    try:
+        if path.is_file():
+            state = json.loads(path.read_text(encoding="utf-8"))
+            write_atomic(path, json.dumps(state | {"due": None}))
+    except (LabError, OSError, ValueError, TypeError) as error:  # what runs is ended all the same
+        log.warning("%s still says who is due: %s", path, error)
 
 
 def _end_orphans(project: str) -> None:

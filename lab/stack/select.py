@@ -9,7 +9,7 @@ from rich.console import Console
 
 from lab.errors import LabError
 from lab.settings import PORT_FIELDS, TOGGLES, Settings
-from lab.stack import docker, images, native, toolchain
+from lab.stack import docker, images, native, state, toolchain
 from lab.stack.base import Stack
 from lab.stack.compose import ComposeStack
 from lab.stack.compose_settings import build
@@ -47,6 +47,7 @@ def open_stack(
     """
     if ended := (*native.clean_up(home), *take_down(home)):
         log.warning("ended what an earlier start left running: %s", ", ".join(ended))
+    state.remove(home)  # of what is gone by now, as after the host was started again
     stack, why = _choose(home, settings, asked_for, detached=detached)
     first(stack)
     limits = stack.limits.kind or f"NOT ENFORCED: {stack.limits.reason}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from lab.errors import ConfigError
 from lab.files import write_atomic
 from lab.stack import project
 from lab.stack.home import Home
@@ -41,14 +42,21 @@ def write(home: Home, left: Left) -> None:
 
 
 def read(home: Home) -> Left | None:
-    """Return what was left running; None where nothing is, or it runs no more."""
+    """Return what was left running; None where nothing is, or it runs no more.
+
+    Raises ConfigError where the file is damaged.
+    """
     path = home.run / STATE
     if not path.is_file() or not _runs(home):
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(found, list):  # of a version that knew only the lines
-        found = {"command": UP, "stack": "", "lines": found}
-    return Left(**found | {"lines": [(name, where) for name, where in found["lines"]]})
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, list):  # of a version that knew only the lines
+            found = {"command": UP, "stack": "", "lines": found}
+        known = {f.name: found[f.name] for f in fields(Left) if f.name in found}
+        return Left(**known | {"lines": [(name, where) for name, where in found["lines"]]})
+    except (OSError, ValueError, TypeError, KeyError):
+        raise ConfigError(f"{path} cannot be read; `make down` ends what runs") from None
 
 
 def remove(home: Home) -> None:

@@ -77,6 +77,8 @@ WORK = Row(
 )
 
 BY_STATEMENT = "sum by (queryid, query)"
+#: How often the statements' counters are read.
+STEP = f"{SCRAPE_INTERVAL_S['poolscope']}s"
 
 
 def _grown(counter: str) -> str:
@@ -87,14 +89,14 @@ def _grown(counter: str) -> str:
     for nothing.
     """
     series = f"pg_top_statement_{counter}_total"
-    step = f"{SCRAPE_INTERVAL_S['poolscope']}s"
-    grown = scoped(f"({series} - {series} offset {step}) >= 0")
-    return f"{BY_STATEMENT} (sum_over_time(({grown})[$__range:{step}]))"
+    grown = scoped(f"({series} - {series} offset {STEP}) >= 0")
+    return f"{BY_STATEMENT} (sum_over_time(({grown})[$__range:{STEP}]))"
 
 
 def top(name: str) -> Query:
     """Return a signal of the five statements that took most time in the range, by a short name."""
-    most = "topk(5, avg_over_time(poolscope:postgres_statement_sessions[$__range] @ end()))"
+    run = scoped(BY_NAME["postgres_statement_sessions"].record)
+    most = f"topk(5, sum_over_time(({run})[$__range:{STEP}] @ end()))"
     record = BY_NAME[name].record
     named = f'label_replace({record}, "statement", "$1", "query", "(?s)(.{{0,36}}).*")'
     numbered = f'label_replace({named}, "number", "$1", "queryid", ".*(.{{4}})")'
@@ -106,8 +108,8 @@ def top(name: str) -> Query:
 TOP = tuple(
     Query(expr, instant=True, format="table", due="load")
     for expr in (
-        _grown("seconds"),
-        _grown("calls"),
+        f"{_grown('seconds')} and {_grown('calls')} > 0",
+        f"{_grown('calls')} > 0",
         ratio(_grown("seconds"), _grown("calls")),
         ratio(_grown("rows"), _grown("calls")),
     )

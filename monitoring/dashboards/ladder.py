@@ -9,6 +9,7 @@ from monitoring.dashboards.panel import (
     Query,
     Row,
     columns,
+    growing,
     heat,
     lines,
     now,
@@ -21,7 +22,7 @@ def _rate(counter: str, legend: str = "{{rung}}", **labels: str) -> Query:
     """Return a counter of the ladder's generator per second, by rung."""
     chosen = ", ".join(f'{name}="{value}"' for name, value in labels.items())
     selector = f"{{{chosen}}}" if chosen else ""
-    expr = f"sum by (rung) (rate(ladder_{counter}_total{selector}[$__rate_interval]))"
+    expr = f"sum by (rung) {growing(f'ladder_{counter}_total', selector)}"
     return Query(scoped(expr, CHOSEN_RUN), legend)
 
 
@@ -30,7 +31,7 @@ def _gauge(name: str, legend: str) -> Query:
 
 
 def _quantile(share: float, legend: str) -> Query:
-    buckets = "sum by (le) (rate(ladder_write_duration_seconds_bucket[$__rate_interval]))"
+    buckets = f"sum by (le) {growing('ladder_write_duration_seconds_bucket')}"
     return Query(scoped(f"histogram_quantile({share:g}, {buckets})", CHOSEN_RUN), legend)
 
 

@@ -17,7 +17,7 @@ from monitoring.dashboards.panel import (
     lines,
     now,
 )
-from monitoring.promql import TARGET_DUE
+from monitoring.promql import TARGET_DUE, due_of
 from monitoring.signals import BY_NAME
 
 
@@ -44,11 +44,12 @@ def _health(title: str, text: str, name: str, label: str, due: str) -> Panel:
     )
 
 
-#: Of a job that was not due for a part of the time, scrapes were rightly missing.
+#: Of a job that comes and goes, the scrapes that were due count, beyond one at an edge.
+DUE = due_of("sum_over_time(poolscope_target_due[24s])")
+COMES_AND_GOES = 'job=~"service|locust"'
 MISSING = (
-    f"{BY_NAME['samples_missing_ratio'].record}"
-    " unless on(job) label_replace(min_over_time(poolscope_target_due[24s]) == 0,"
-    ' "job", "$1", "target", "(.+)")'
+    f'{BY_NAME["samples_missing_ratio"].record}{{job!~"service|locust"}} or clamp_min('
+    f"max by (job) ({DUE}) - sum by (job) (sum_over_time(up{{{COMES_AND_GOES}}}[24s])) - 1, 0) / 12"
 )
 
 SCRAPES = Row(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from monitoring.dashboards import runbooks
 from monitoring.dashboards.panel import (
     BLUE,
     CHOSEN,
@@ -21,7 +22,6 @@ from monitoring.dashboards.panel import (
     scoped,
     signal,
 )
-from monitoring.dashboards.runbooks import RUNBOOK_LINK, with_runbook
 from monitoring.signals_pressure import most_saturated
 
 CELL = ("cell_id", "framework", "route")
@@ -86,20 +86,20 @@ NOW = Row(
             "Alerts",
             "Alerts that fire or are about to (pending). The runbook says what it means, how to"
             " confirm it, and what to change: monitoring/runbooks/<name>.md.",
-            (Query(with_runbook(ALERTS), instant=True, format="table"),),
+            (Query(runbooks.with_runbook(ALERTS), instant=True, format="table"),),
             width=11,
             height=4,
             nothing="none firing",
             transformations=columns(
                 None,
-                labels=("severity", "alertname", "alertstate", "page"),
-                hidden=("runbook",),
+                labels=("severity", "alertname", "alertstate", "runbook"),
+                hidden=("page",),
             ),
             overrides={
                 "severity": {"custom.width": 68},
                 "alertname": {"displayName": "alert", "custom.width": 165},
                 "alertstate": {"displayName": "state", "custom.width": 68},
-                "page": {"displayName": "runbook", "links": [RUNBOOK_LINK]},
+                "runbook": runbooks.cell(),
             },
         ),
         _stat(

@@ -158,6 +158,15 @@ def of_signal(
     return Panel(kind, title, text, (now(query) if kind == "stat" else query,), **given)
 
 
+def growing(counter: str, selector: str = "") -> str:
+    """Return the increase per second of a counter's series, of those that are still there.
+
+    The window is the panel's own; see promql.grown.
+    """
+    series = f"{counter}{selector}"
+    return f"(rate({series}[$__rate_interval]) and {present(series)})"
+
+
 def heat(
     title: str,
     text: str,
@@ -168,8 +177,7 @@ def heat(
     **more: Any,
 ) -> Panel:
     """Return a heat map of a histogram of seconds: time to the right, duration upwards."""
-    bucket = f"{histogram}_bucket{selector}"
-    rate = f"sum by (le) (rate({bucket}[$__rate_interval]) and {present(bucket)})"
+    rate = f"sum by (le) {growing(f'{histogram}_bucket', selector)}"
     query = Query(scoped(rate, chosen), "{{le}}", format="heatmap", due=due)
     return Panel("heatmap", title, text, (query,), unit="s", **{"width": 12, **more})
 

@@ -7,6 +7,7 @@ from monitoring.dashboards.panel import (
     Panel,
     Query,
     Row,
+    growing,
     limits,
     lines,
     now,
@@ -14,6 +15,7 @@ from monitoring.dashboards.panel import (
     scoped,
     signal,
 )
+from monitoring.promql import POOLED
 
 
 def _raw(name: str, legend: str, by: str = "database") -> Query:
@@ -23,8 +25,8 @@ def _raw(name: str, legend: str, by: str = "database") -> Query:
 
 
 def _rate(name: str, legend: str) -> Query:
-    counter = f'pgbouncer_stats_totals_{name}_total{{database="poolscope"}}'
-    return Query(scoped(f"sum(rate({counter}[$__rate_interval]))"), legend)
+    counter = growing(f"pgbouncer_stats_totals_{name}_total", POOLED)
+    return Query(scoped(f"sum{counter}"), legend)
 
 
 QUEUE = Row(

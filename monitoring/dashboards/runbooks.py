@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from monitoring.alerts import ALERTS
 from monitoring.dashboards.panel import COLUMNS, Panel, Row
@@ -12,10 +13,6 @@ FOLDER = Path(__file__).parents[1] / "runbooks"
 #: Panels have numbers by their place; these have their own, since links name them.
 FIRST_ID = 1001
 PAGE = "poolscope-monitoring"
-RUNBOOK_LINK = {
-    "title": "Open the runbook",
-    "url": f"/d/{PAGE}?viewPanel=panel-${{__data.fields.runbook}}&${{__url_time_range}}",
-}
 
 
 def pages() -> list[Path]:
@@ -23,11 +20,29 @@ def pages() -> list[Path]:
     return [path for path in sorted(FOLDER.glob("*.md")) if path.name != "README.md"]
 
 
+def numbers() -> dict[str, int]:
+    """Return the number of each runbook's panel by its file's name."""
+    return {path.stem: FIRST_ID + place for place, path in enumerate(pages())}
+
+
+def cell() -> dict[str, Any]:
+    """Return how a table shows a panel's number: as the runbook's name, which leads to it."""
+    names = {
+        str(number): {"text": name, "index": number - FIRST_ID}
+        for name, number in numbers().items()
+    }
+    url = f"/d/{PAGE}?viewPanel=${{__value.raw}}&${{__url_time_range}}"
+    return {
+        "mappings": [{"type": "value", "options": names}],
+        "links": [{"title": "Open the runbook", "url": url}],
+    }
+
+
 def with_runbook(expr: str) -> str:
     """Return alerts with a label `runbook`: the number of the panel with their page."""
-    numbers = {path.stem: FIRST_ID + place for place, path in enumerate(pages())}
+    found = numbers()
     for slug in sorted({alert.page for alert in ALERTS}):
-        expr = f'label_replace({expr}, "runbook", "{numbers[slug]}", "page", "{slug}")'
+        expr = f'label_replace({expr}, "runbook", "{found[slug]}", "page", "{slug}")'
     return expr
 
 

@@ -7,6 +7,7 @@ from monitoring.dashboards.panel import (
     Panel,
     Query,
     Row,
+    growing,
     heat,
     limits,
     lines,
@@ -156,12 +157,12 @@ VIEWS = '{view!~"healthz.*|metrics.*"}'
 
 def _latency(q: float) -> Query:
     """Return a quantile of django-prometheus's own histogram, in which health checks are not."""
-    rate = f"sum by (le) (rate({NAMES}{VIEWS}[$__rate_interval]))"
+    rate = f"sum by (le) {growing(NAMES, VIEWS)}"
     return Query(scoped(f"histogram_quantile({q:g}, {rate}) >= 0"), f"P{q * 100:g}")
 
 
 def _django(counter: str, legend: str) -> Query:
-    return Query(scoped(f"sum(rate({counter}_total[$__rate_interval]))"), legend)
+    return Query(scoped(f"sum{growing(f'{counter}_total')}"), legend)
 
 
 DJANGO = Row(
@@ -225,13 +226,16 @@ WORKERS_NOW = Row(
         lines(
             "Health of each /metrics",
             "Seconds that the last scrape of each job took; a job that is missing did not answer,"
-            " or is not due.",
+            " or is not due. Failed scrapes: those that our own servers could not answer, in the"
+            " last minute.",
             Query(
                 "poolscope:scrape_duration_seconds and on(job) (poolscope:exporter_up == 1)",
                 "{{job}}",
                 due="always",
             ),
+            Query("sum(increase(poolscope_scrape_errors_total[1m]))", "failed scrapes"),
             unit="s",
+            overrides={"failed scrapes": {"unit": "short", "custom.axisPlacement": "right"}},
             width=6,
         ),
     ),

@@ -31,6 +31,9 @@ def due_now(state_file: Path, groups: ParentGroups | None = None) -> Due:
         running = state.services.keys() if groups is None else groups.find().keys()
     except FAILURES:
         return Due()  # the collectors that read the same say why
+    if not running and groups is not None:
+        # An engine without groups: only the state can know, and where it does not all are asked.
+        return Due(None if state.due is None else frozenset(state.due), _targets(state))
     return Due(_servers(state, frozenset(running)), _targets(state))
 
 

@@ -120,8 +120,8 @@ def _to_database(**delays: float) -> Inject:
     def inject(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[None]:
         made, original = [], servers.service
 
-        def service(home: Home, s: Settings) -> Command:
-            command = original(home, s)
+        def service(home: Home, s: Settings, token: str) -> Command:
+            command = original(home, s, token)
             made.append(Proxy(int(command.env["DB_PORT"]), **delays))
             return replace(command, env={**command.env, "DB_PORT": str(made[-1].port)})
 
@@ -154,8 +154,8 @@ def in_the_service(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[None]:
     (folder / "sitecustomize.py").write_text(SLOW_ANSWER)
     original = servers.service
 
-    def service(home: Home, s: Settings) -> Command:
-        command = original(home, s)
+    def service(home: Home, s: Settings, token: str) -> Command:
+        command = original(home, s, token)
         return replace(command, env={**command.env, "PYTHONPATH": f"{folder}:{ROOT}"})
 
     patch.setattr(servers, "service", service)

@@ -16,6 +16,8 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from lab.paths import ROOT
+from lab.snapshot.evaluate import substituted
 from monitoring.alerts import ALERTS
 from monitoring.dashboards import FOLDER, files
 from monitoring.signals import BY_NAME
@@ -289,7 +291,7 @@ def test_stacks_have_no_outline(panel: dict[str, Any]) -> None:
 @page
 def test_figures_are_of_chosen_cells(page: dict[str, Any]) -> None:
     """A filter lets nothing through while no cell of its kind runs; `up` only stands for all."""
-    exempt = ("lab_cell", "ALERTS", "scrape_duration")
+    exempt = ("lab_cell", "ALERTS", "scrape_duration", "scrape_errors")
     for panel in [] if page["uid"] == "poolscope-monitoring" else drawn(page):
         for target in panel["targets"]:
             expr = target["expr"]
@@ -311,24 +313,59 @@ def test_overview_tables_fit() -> None:
         assert left >= len(cut) * 6.2 + PAD_PX
     shown = titled("overview", "Alerts")
     assert shown["fieldConfig"]["defaults"]["noValue"] == "none firing"
-    (link,) = override(shown, "page")["links"]
-    assert link["url"].startswith(
-        "/d/poolscope-monitoring?viewPanel=panel-${__data.fields.runbook}"
-    )
+    assert shown["transformations"][1]["options"]["excludeByName"]["page"]
     hidden = titled("overview", "Cell")["transformations"][1]["options"]["excludeByName"]
     assert hidden["run_id"]
 
 
-def test_every_runbook_is_a_panel_that_alerts_lead_to() -> None:
+def test_every_runbook_is_a_panel_that_its_alert_leads_to() -> None:
+    """The column holds the panel's number, is shown as the runbook's name, and leads there.
+
+    A hidden field would not be found by its name: another one that is shown under it would be.
+    """
     pages = {
         p["id"]: p for p in flat(PAGES["poolscope-monitoring"]["panels"]) if p["type"] == "text"
     }
-    (target,) = titled("overview", "Alerts")["targets"]
+    shown = titled("overview", "Alerts")
+    (target,) = shown["targets"]
     numbers = dict(re.findall(r'"runbook", "(\d+)", "page", "([a-z-]+)"', target["expr"]))
     assert set(numbers.values()) == {alert.page for alert in ALERTS}
+    column = override(shown, "runbook")
+    assert "runbook" not in shown["transformations"][1]["options"]["excludeByName"]
+    (link,) = column["links"]
+    assert link["url"].startswith("/d/poolscope-monitoring?viewPanel=${__value.raw}&")
+    (mapping,) = column["mappings"]
     for number, slug in numbers.items():
+        assert mapping["options"][number]["text"] == slug
         assert f"monitoring/runbooks/{slug}.md" in pages[int(number)]["description"]
         assert "## Meaning" in pages[int(number)]["options"]["content"]
+
+
+@page
+def test_rates_of_a_panels_own_are_of_series_that_are_there(page: dict[str, Any]) -> None:
+    """A bare rate goes on for a window after its server has ended, into the next cell."""
+    for expr in expressions(page):
+        for rate, of in re.findall(r"(rate\(([^()]+)\[\$__rate_interval\]\))", expr):
+            assert f"{rate} and ({of} or " in expr
+
+
+@page
+def test_units_are_known_to_our_own_pages(page: dict[str, Any]) -> None:
+    known = (ROOT / "lab" / "page" / "assets" / "format.js").read_text()
+    for panel in drawn(page):
+        own = [override(panel, o["matcher"]["options"]) for o in panel["fieldConfig"]["overrides"]]
+        units = {panel["fieldConfig"]["defaults"]["unit"], *(o["unit"] for o in own if "unit" in o)}
+        for unit in units:
+            assert unit.startswith("suffix:") or re.search(rf'[" ]{unit}[":]', known), unit
+
+
+def test_variables_of_a_panel_leave_groups_alone() -> None:
+    """What our own pages ask is what Grafana asks: $1 is a group of label_replace."""
+    expr = titled("database", "Time by statement")["targets"][0]["expr"]
+    asked = substituted(expr, {"__range": "60s", "run": "x"})
+    assert '"statement", "$1"' in asked
+    assert "$__range" not in asked
+    assert '"$run"' not in asked
 
 
 def test_all_bars_of_use_over_limit_are_visible() -> None:

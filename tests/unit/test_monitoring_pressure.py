@@ -116,6 +116,49 @@ def test_most_saturated_names_the_host_only_where_it_limits(tmp_path: Path) -> N
     assert asked(busy, tmp_path) == ["database CPU"]
 
 
+#: What makes each resource beside the CPUs be named, and what then keeps it from being named.
+POOLED = {
+    "service's pool": {
+        "pool_used_ratio": 1.0, "pool_wait_mean_seconds": 0.4, "server_latency_mean_seconds": 0.5,
+    },
+    "PgBouncer's pool": {
+        "pgbouncer_pool_used_ratio": 1.0, "pgbouncer_clients_waiting": 8.0, "client_users": 20.0,
+    },
+    "max_connections": {
+        "postgres_connections_used_ratio": 1.0, "postgres_connections_room": 0.0,
+        "client_failures_ratio": 0.3,
+    },
+    "generator CPU": {"generator_cpu_ratio": 0.99},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("resource", POOLED)
+def test_most_saturated_names_each_resource_by_all_of_its_signs(
+    resource: str, tmp_path: Path
+) -> None:
+    signs = POOLED[resource]
+    assert asked(signs, tmp_path) == [resource]
+    for name in signs:
+        assert asked({n: v for n, v in signs.items() if n != name}, tmp_path) == []
+
+
+@pytest.mark.parametrize("resource", ["service's pool", "PgBouncer's pool"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"db_cpu_ratio": 0.8},
+        {"client_failures_ratio": 0.02},
+        {"new_connections_per_request": 0.5},
+        {'postgres_active_backends_by_wait{wait_event_type="Lock"}': 3.0},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_most_saturated_names_no_pool_that_something_else_fills(
+    resource: str, other: dict[str, float], tmp_path: Path
+) -> None:
+    assert asked(POOLED[resource] | other, tmp_path) == []
+
+
 def test_most_saturated_keeps_a_margin_to_each_threshold() -> None:
     """Where it said more than the verdict, it could say something else."""
     assert thresholds.CPU.value < pressure.FULL

@@ -355,3 +355,12 @@ def test_stored_snapshots_know_each_other(api, monkeypatch, tmp_path, console, v
     kept = json.loads((run.folder / "snapshots" / "poolscope-x.grafana.json").read_text())
     assert "key" not in kept, "a file can be stored twice"
     assert kept["dashboard"]["links"] == []
+
+
+def test_fields_of_a_snapshot_lead_to_no_live_dashboard():
+    """An alert's runbook is a panel of a Grafana that may not be there."""
+    overview = next(d for d in dashboards.load() if d.uid == "poolscope-overview")
+    assert "viewPanel" in json.dumps(overview.model)
+    over = Span(1000, 1010, 2)
+    made = grafana.model(overview, DashboardData({}), over, "name")
+    assert "viewPanel" not in json.dumps(made)

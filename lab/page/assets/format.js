@@ -9,7 +9,7 @@ Poolscope.format = (() => {
   const BYTES = [[1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"]];
   const TIMES = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"], [1e-3, "ms"], [1e-6, "µs"]];
   const RATES = { reqps: "req/s", ops: "ops/s", rps: "rd/s", wps: "wr/s", iops: "io/s",
-                  cps: "c/s", pps: "p/s", tps: "tx/s" };
+                  cps: "c/s", rowsps: "rows/s", pps: "p/s", tps: "tx/s" };
 
   // Three to four digits; never an exponent, never a trailing zero that says nothing.
   function digits(value, decimals) {
