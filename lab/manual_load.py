@@ -235,8 +235,8 @@ def summary(folder: Path, putting: Putting) -> str:
         if putting.started and putting.ended and putting.ended > putting.started:
             start, end = putting.started, putting.ended
         found = intervals.merge(seen, start, end)
-    except ResultError as error:
-        return f"{putting.cell_id}: no figures: {error}"
+    except ResultError:
+        return f"{putting.cell_id}: it ended within its first second, so there are no figures"
     times = [
         f"{name} {'n/a' if value is None else f'{value:,.1f} ms'}"
         for name, value in (("P95", found.p95_ms), ("P99", found.p99_ms))

@@ -235,7 +235,7 @@ class Background:
         self._server.server_close()
 
 
-def in_background(source: Source, shown: Shown, taken: Collection[int]) -> Background | None:
+def in_background(source: Source, shown: Shown, taken: Collection[int] = ()) -> Background | None:
     """Serve a page on the next free port; a run goes on without one that cannot be had."""
     try:
         return Background(open_server(Wanted(shown=shown), source, taken))
