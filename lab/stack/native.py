@@ -313,7 +313,7 @@ class NativeStack:
 
     def _load_due(self, due: bool) -> None:
         self._loading = due
-        mark(self.home.run / "state.json", due)
+        mark(self.state_file, due)
 
     def _postgres(self, s: Settings) -> None:
         """Start PostgreSQL, again where settings differ that it reads at its start only."""
@@ -478,7 +478,7 @@ class NativeStack:
             "cell": self._cell,
             **self._story.state(),
         }
-        write_atomic(self.home.run / "state.json", json.dumps(state, indent=1))
+        write_atomic(self.state_file, json.dumps(state, indent=1))
 
 
 def _refuse_taken(name: str, s: Settings, *ports: str) -> None:

@@ -172,7 +172,6 @@ PROCESS = Row(
                 ),
                 now(signal("pgbouncer_clients", "clients")),
             ),
-            options={"graphMode": "none"},
             width=24,
             height=4,
         ),
