@@ -87,11 +87,27 @@ class ServicePool(ConnectionPool[Any]):
     services' pools answer with the error.
     """
 
+    _failure: psycopg.Error | None = None
+
     def _connect(self, timeout: float | None = None) -> Any:
         try:
             return super()._connect(timeout)
         except psycopg.Error as error:
-            with self._lock:
-                while self._waiting:
-                    self._waiting.popleft().fail(error)
+            self._failure = error
+            self._fail_waiting(error)
             raise
+
+    def reconnect_failed(self) -> None:
+        """Tell those too that began to wait after the last attempt had failed.
+
+        They found the pool growing, so they asked for no connection; the pool has now given up,
+        and nobody connects for them.
+        """
+        super().reconnect_failed()
+        if self._failure is not None:
+            self._fail_waiting(self._failure)
+
+    def _fail_waiting(self, error: psycopg.Error) -> None:
+        with self._lock:
+            while self._waiting:
+                self._waiting.popleft().fail(error)
